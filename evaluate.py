@@ -1,0 +1,8 @@
+"""Evaluate a checkpoint: ``python evaluate.py --ckpt_path PATH [options]``."""
+
+import sys
+
+from l2nnn_lightning.cli import evaluate
+
+if __name__ == "__main__":
+    sys.exit(evaluate())

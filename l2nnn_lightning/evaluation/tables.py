@@ -1,0 +1,94 @@
+"""The tables of an evaluation, for the terminal and for the report, from the same rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from l2nnn_lightning.evaluation.results import GapBin
+
+__all__ = ["bin_rows", "markdown_table", "rich_table", "summary_rows"]
+
+PENALTY_MODE = "penalty mode: nothing is proved"
+
+Row = Sequence[str]
+Rows = tuple[Row, Sequence[Row]]
+
+
+def summary_rows(results: Mapping[str, Any]) -> Rows:
+    """Return the header and the rows of the summary.
+
+    Args:
+        results: the content of ``results.json``.
+    """
+    rows: list[Row] = [
+        ("accuracy", percent(results["accuracy"])),
+        ("mean confidence gap", f"{results['gap_mean']:.3f}"),
+    ]
+    if results["hard"]:
+        rows.append((f"mean certified radius ({results['radius_kind']})", f"{results['radius_mean']:.3f}"))
+        rows += [(f"certified accuracy, L2 radius {r}", percent(a)) for r, a in results["certified"].items()]
+    else:
+        rows.append(("certified accuracy", PENALTY_MODE))
+    if results["hard"] and "certified_box" in results:
+        rows.append(("mean certified radius, pixels in [0, 1]", f"{results['radius_box_mean']:.3f}"))
+        rows += [
+            (f"certified accuracy, L2 radius {r}, pixels in [0, 1]", percent(a))
+            for r, a in results["certified_box"].items()
+        ]
+    for attack in results["attacks"]:
+        setting = f"{attack['norm']} eps {attack['eps']:g}, {attack['max_iter']} iterations"
+        rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
+    return ("measure", "value"), rows
+
+
+def bin_rows(bins: Sequence[GapBin], radius: float) -> Rows:
+    """Return the header and the rows of accuracy per gap bin.
+
+    Args:
+        bins: the bins, largest gaps first.
+        radius: L2 radius of their certified fraction.
+    """
+    names = list(bins[0].robust) if bins else []
+    header = ("bin", "gaps", "n", "accuracy", f"certified @{radius:g}", *(f"under {name}" for name in names))
+    rows: list[Row] = [
+        (
+            str(position),
+            f"{part.gap_max:.2f} to {part.gap_min:.2f}",
+            str(part.n),
+            percent(part.accuracy),
+            percent(part.certified),
+            *(percent(part.robust[name]) for name in names),
+        )
+        for position, part in enumerate(bins, start=1)
+    ]
+    return header, rows
+
+
+def rich_table(rows: Rows, *, title: str) -> Table:
+    """Build a table for the terminal from a header and its rows."""
+    header, body = rows
+    table = Table(title=title, title_justify="left")
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position == 0 else "right")
+    for row in body:
+        table.add_row(*row)
+    return table
+
+
+def markdown_table(rows: Rows) -> str:
+    """Write a header and its rows as a table in Markdown.
+
+    Example:
+        >>> print(markdown_table((("measure", "value"), [("accuracy", "97.0%")])))
+        | measure | value |
+        |:---|---:|
+        | accuracy | 97.0% |
+    """
+    header, *body = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (rows[0], *rows[1])]
+    return "\n".join([f"| {header} |", f"|:---|{'---:|' * (len(rows[0]) - 1)}", *(f"| {row} |" for row in body)])
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as a percentage with one decimal."""
+    return f"{100 * fraction:.1f}%"

@@ -1,0 +1,92 @@
+"""Nonlinearities that keep distances: two-sided ReLU, its general form and the scaled sigmoid (section 2.2)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ScaledSigmoid", "TwoSided", "TwoSidedReLU"]
+
+
+class TwoSidedReLU(nn.Module):
+    """Split each entry into its positive and its negative part, ``x -> (ReLU(x), ReLU(-x))``.
+
+    Nonexpansive in every Lp norm: where x and x' have one sign the distance is kept, otherwise it shrinks.
+
+    Args:
+        dim: the dimension to double, the channels.
+
+    Shape:
+        (B, C, ...) -> (B, 2 C, ...).
+
+    Example:
+        >>> TwoSidedReLU()(torch.tensor([[1.0, -2.0]]))
+        tensor([[1., 0., 0., 2.]])
+    """
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Double ``dim``."""
+        positive = torch.relu(x)
+        return torch.cat((positive, positive - x), self.dim)
+
+
+class TwoSided(nn.Module):
+    """Complete a scalar nonlinearity by what it leaves out, ``x -> (f(x), f(x) - x)`` (Lemma 4).
+
+    With slopes of f in [0, 1], a step of 1 becomes (a, a - 1) and ``a^2 + (1 - a)^2 <= 1``.
+
+    Args:
+        f: the nonlinearity, entry by entry: nonexpansive and monotonically increasing (this is not checked).
+        dim: the dimension to double, the channels.
+
+    Shape:
+        (B, C, ...) -> (B, 2 C, ...).
+
+    Example:
+        >>> TwoSided(torch.relu)(torch.tensor([[1.0, -2.0]]))
+        tensor([[1., 0., 0., 2.]])
+    """
+
+    def __init__(self, f: Callable[[Tensor], Tensor], dim: int = 1) -> None:
+        super().__init__()
+        self.f, self.dim = f, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Double ``dim``."""
+        y = self.f(x)
+        return torch.cat((y, y - x), self.dim)
+
+
+class ScaledSigmoid(nn.Module):
+    """A sigmoid whose steepest slope is 1: ``s(x) = t sigmoid(4 x / t)``, equation (8).
+
+    The trainable height t > 0 is kept as its logarithm. ``s'(x) = 4 p (1 - p)`` with p the sigmoid, at most 1.
+
+    Args:
+        num_features: the number of heights, one per neuron (dimension 1); 1 shares one height among all.
+        height: the initial t, > 0.
+
+    Shape:
+        (B, C, ...) -> (B, C, ...).
+
+    Raises:
+        ValueError: if ``height`` or ``num_features`` is not positive.
+    """
+
+    def __init__(self, num_features: int = 1, height: float = 1.0) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        if not 0 < height < math.inf:
+            raise ValueError(f"height must be positive and finite, got {height}")
+        self.log_height = nn.Parameter(torch.full((num_features,), math.log(height)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply (8) entry by entry."""
+        height = self.log_height.exp().reshape(-1, *[1] * (x.dim() - 2))
+        return height * torch.sigmoid(4 * x / height)

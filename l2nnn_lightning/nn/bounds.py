@@ -1,0 +1,132 @@
+"""Upper bounds of a matrix's spectral norm: the paper's b(W), equation (2), and its penalty, equation (7)."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["gram_bound", "gram_penalty", "weight_bound", "weight_penalty"]
+
+# Beyond this many multiplications the larger Gram matrix of a layer would cost more than the layer itself.
+_LARGE_GRAM = 2**27
+
+
+def weight_bound(weight_OI: Tensor) -> Tensor:
+    """Bound the squared spectral norm of a matrix by its Gram matrices, equation (2).
+
+    ``b(W) = min(r(W^T W), r(W W^T))`` with ``r`` the largest absolute row sum. ``rho(W^T W) <= b(W)``, because a
+    spectral radius never exceeds an induced infinity norm and both Gram matrices have the same one.
+
+    Args:
+        weight_OI: the matrix, one row per output. Float32 or float64; lower precision is refused.
+
+    Shape:
+        (O, I) -> ().
+
+    Returns:
+        A scalar tensor, >= 0, differentiable almost everywhere.
+
+    Raises:
+        ValueError: if ``weight_OI`` is not a matrix in float32 or float64.
+
+    Example:
+        >>> weight_bound(torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
+        tensor(9.)
+    """
+    _check_matrix(weight_OI)
+    return torch.minimum(_row_sums(weight_OI.mT).amax(), _row_sums(weight_OI).amax())
+
+
+def weight_penalty(weight_OI: Tensor) -> Tensor:
+    """Penalise every Gram row that could make a matrix expansive, equation (7).
+
+    ``L_W = min(l(W^T W), l(W W^T))`` with ``l(M) = sum_i max(sum_j |M_ij| - 1, 0)``. It is zero if and only if
+    ``b(W) <= 1``.
+
+    Args:
+        weight_OI: the matrix, one row per output. Float32 or float64; lower precision is refused.
+
+    Shape:
+        (O, I) -> ().
+
+    Returns:
+        A scalar tensor, >= 0, differentiable almost everywhere.
+
+    Raises:
+        ValueError: if ``weight_OI`` is not a matrix in float32 or float64.
+
+    Example:
+        >>> weight_penalty(torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
+        tensor(11.)
+    """
+    _check_matrix(weight_OI)
+    return torch.minimum(_excess(weight_OI.mT), _excess(weight_OI))
+
+
+def gram_bound(weight_GOI: Tensor) -> Tensor:
+    """Bound the squared spectral norm of each matrix of a batch: (2), at a cost far below the layer's own.
+
+    Where the larger Gram matrix would cost more than ``2^27`` multiplications, only the smaller one is formed:
+    still an upper bound, and for dense weights usually the minimum anyway, since the sums have fewer terms. Only
+    the largest row takes part in the gradient, so the backward pass costs one row instead of a matrix product.
+
+    Args:
+        weight_GOI: a batch of matrices, float32 or float64.
+
+    Shape:
+        (G, O, I) -> (G,).
+
+    Returns:
+        The bounds, >= 0, differentiable almost everywhere.
+    """
+    bounds = [_largest_row_sum(matrix) for matrix in _sides(weight_GOI)]
+    return bounds[0] if len(bounds) == 1 else torch.minimum(bounds[0], bounds[1])
+
+
+def gram_penalty(weight_GOI: Tensor) -> Tensor:
+    """Penalise each matrix of a batch by (7), choosing the Gram matrices as in :func:`gram_bound`.
+
+    Args:
+        weight_GOI: a batch of matrices, float32 or float64.
+
+    Shape:
+        (G, O, I) -> (G,).
+
+    Returns:
+        The penalties, >= 0, differentiable almost everywhere.
+    """
+    penalties = [_excess(matrix) for matrix in _sides(weight_GOI)]
+    return penalties[0] if len(penalties) == 1 else torch.minimum(penalties[0], penalties[1])
+
+
+def _check_matrix(weight_OI: Tensor) -> None:
+    if weight_OI.dim() != 2:
+        raise ValueError(f"weight must be a matrix (outputs, inputs), got shape {tuple(weight_OI.shape)}")
+    if weight_OI.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"weight must be float32 or float64, got {weight_OI.dtype}: rounding in lower precision breaks the bound"
+        )
+
+
+def _sides(weight_GOI: Tensor) -> list[Tensor]:
+    """The matrices whose rows' Gram matrix is to be formed, the cheaper one first."""
+    rows, columns = weight_GOI.shape[-2:]
+    small, large = (weight_GOI, weight_GOI.mT) if rows <= columns else (weight_GOI.mT, weight_GOI)
+    if rows * columns * max(rows, columns) > _LARGE_GRAM:
+        return [small]
+    return [small, large]
+
+
+def _row_sums(matrix: Tensor) -> Tensor:
+    """Sum the absolute entries of each row of ``A A^T``: (..., R, C) -> (..., R)."""
+    return (matrix @ matrix.mT).abs().sum(-1)
+
+
+def _excess(matrix: Tensor) -> Tensor:
+    return (_row_sums(matrix) - 1).clamp_min(0).sum(-1)
+
+
+def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
+    """r(A A^T) of each matrix: found without gradient, then the winning row is formed again with it."""
+    with torch.no_grad():
+        row = _row_sums(matrix_GRC).argmax(-1)
+    row_G1C = matrix_GRC.gather(1, row[:, None, None].expand(-1, 1, matrix_GRC.shape[-1]))
+    return (row_G1C @ matrix_GRC.mT).abs().sum((-2, -1))

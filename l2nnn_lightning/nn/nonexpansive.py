@@ -1,0 +1,280 @@
+"""The weight parametrization that makes a layer nonexpansive, and what can be done to a tree of such layers.
+
+A layer holds its raw weight W. *Soft* (penalty mode) it computes with W itself, *hard* with
+``W' = W / sqrt(b(W))``; a convolution also divides by the square root of its copying factor, so that both modes see
+patches as the paper does (section 2.1). The mode is a bool buffer, so it travels with every kind of checkpoint.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
+
+from l2nnn_lightning.nn.bounds import gram_bound, gram_penalty
+
+__all__ = [
+    "Bound",
+    "LabelwiseLinear",
+    "copying_factor",
+    "fold",
+    "harden",
+    "is_hard",
+    "largest_bound",
+    "nonexpansive",
+    "nonexpansive_layers",
+    "penalty",
+    "soften",
+]
+
+Bound = Literal["gram"]
+BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {"gram": gram_bound}
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class LabelwiseLinear(nn.Module):
+    """Apply one linear map per label, all as one batched product.
+
+    Args:
+        num_labels: the number K of maps.
+        in_features: inputs of each map.
+        out_features: outputs of each map.
+        bias: whether each map adds a bias.
+
+    Shape:
+        - Input: (B, I), shared by all labels, or (B, K, I), one input per label.
+        - Output: (B, K, O).
+    """
+
+    def __init__(self, num_labels: int, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_labels, out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(num_labels, out_features)) if bias else None
+        for matrix in self.weight:
+            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, I) or (B, K, I) to (B, K, O)."""
+        weight_KOI: Tensor = self.weight
+        labels, outputs, inputs = weight_KOI.shape
+        if x.dim() == 2:
+            y = (x @ weight_KOI.reshape(labels * outputs, inputs).mT).reshape(-1, labels, outputs)
+        else:
+            y = torch.bmm(x.transpose(0, 1), weight_KOI.mT).transpose(0, 1)
+        return y if self.bias is None else y + self.bias
+
+
+class NonexpansiveWeight(nn.Module):
+    """The parametrization: raw weight -> weight of a layer that is nonexpansive once ``hard`` is set.
+
+    In evaluation the bound is computed in float64. Nothing is cached here (a fused optimizer changes a weight without a
+    trace): what runs long with fixed weights works on a folded copy, or under ``parametrize.cached()``.
+
+    Args:
+        groups: how many matrices the weight is made of, along its first dimension; each is scaled by its own bound.
+        rows: outputs of each of these matrices.
+        copies: the copying factor of a convolution, 1 elsewhere.
+        bound: the upper bound of the squared spectral norm.
+    """
+
+    hard: Tensor
+
+    def __init__(self, groups: int, rows: int, copies: int, bound: Bound) -> None:
+        super().__init__()
+        self.groups, self.rows, self.copies, self.bound = groups, rows, copies, bound
+        self.register_buffer("hard", torch.tensor(False))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Scale the raw weight; same shape and dtype."""
+        with torch.autocast(weight.device.type, enabled=False):
+            norm_G = torch.where(self.hard, self.hard_norm(weight), 1) * math.sqrt(self.copies)
+            # Rounded down by a few ulp, so that rounding never makes the weight expansive.
+            factor_G = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_G).to(weight.device, weight.dtype)
+            rows_each = weight.shape[0] // self.groups
+            return weight * factor_G.repeat_interleave(rows_each).reshape(-1, *[1] * (weight.dim() - 1))
+
+    def matrices(self, weight: Tensor) -> Tensor:
+        """View a weight as its batch of matrices (groups, rows, columns), float32 at least."""
+        return weight.to(torch.promote_types(weight.dtype, torch.float32)).reshape(self.groups, self.rows, -1)
+
+    def hard_norm(self, weight: Tensor) -> Tensor:
+        """Compute what hard scaling divides each matrix of a raw weight by: ``sqrt(b(W))``, (groups,).
+
+        A zero matrix is left as it is, hence 1. In evaluation the result is in float64.
+        """
+        matrices = self.matrices(weight if self.training else _to_float64(weight))
+        # b(cW) = c^2 b(W): a largest entry of 1 keeps the Gram matrix clear of overflow and underflow.
+        peak_G11 = matrices.detach().abs().amax((1, 2), keepdim=True)
+        peak_G11 = torch.where(peak_G11 < torch.finfo(torch.float32).tiny, 1, peak_G11)
+        bound_G = BOUNDS[self.bound](matrices / peak_G11)
+        is_zero_G = bound_G == 0
+        return torch.where(is_zero_G, 1, torch.where(is_zero_G, 1, bound_G).sqrt() * peak_G11[:, 0, 0])
+
+
+def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
+    """Make a layer's map nonexpansive, by the parametrization of its weight (section 2.1).
+
+    The layer starts soft (penalty mode): its weight is the raw one, divided by the square root of the copying factor
+    for a convolution, and nothing is proved. After :func:`harden` its Lipschitz constant is at most 1.
+
+    Args:
+        module: an ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d`` or :class:`LabelwiseLinear`, changed in place. Any
+            kernel, stride, zero padding, dilation and groups; circular padding up to the "same" amount.
+        bound: the bound of the squared spectral norm; ``"gram"`` is the paper's b(W), equation (2).
+
+    Returns:
+        ``module`` itself.
+
+    Raises:
+        ValueError: if the layer is of another kind, or if its copying factor is not known.
+
+    Example:
+        >>> layer = harden(nonexpansive(nn.Linear(4, 4)))
+        >>> bool(torch.linalg.matrix_norm(layer.weight, 2) <= 1)
+        True
+    """
+    if bound not in BOUNDS:
+        raise ValueError(f"bound must be one of {', '.join(get_args(Bound))}, got {bound!r}")
+    if isinstance(module, LazyModuleMixin):
+        raise ValueError(f"{type(module).__name__} has no weight yet: run a batch through it first")
+    if parametrize.is_parametrized(module, "weight"):
+        raise ValueError(f"the weight of {type(module).__name__} already has a parametrization")
+    if isinstance(module, LabelwiseLinear):
+        labels, rows, _ = module.weight.shape
+        scaling = NonexpansiveWeight(labels, rows, 1, bound)
+    elif isinstance(module, nn.Linear):
+        scaling = NonexpansiveWeight(1, module.out_features, 1, bound)
+    elif isinstance(module, nn.Conv1d | nn.Conv2d):
+        scaling = NonexpansiveWeight(module.groups, module.out_channels // module.groups, copying_factor(module), bound)
+    else:
+        raise ValueError(
+            f"{type(module).__name__} is not supported: use nn.Linear, nn.Conv1d, nn.Conv2d or LabelwiseLinear"
+        )
+    scaling.train(module.training).to(next(module.parameters()).device)
+    parametrize.register_parametrization(module, "weight", scaling)
+    return module
+
+
+def copying_factor(conv: nn.Conv1d | nn.Conv2d) -> int:
+    """Count the windows that one input entry is copied into, at most (section 2.1).
+
+    Along one side with kernel k, stride s and dilation d, output o reads entry ``o s + d j``, j < k. For a given entry
+    the taps j that can reach it are equal modulo ``s / g``, ``g = gcd(d, s)``, so there are at most ``ceil(k g / s)``;
+    without dilation the paper's ``ceil(k / s)``. Zero padding adds no copies. Circular padding does, and changes phase
+    where the map's size is no multiple of the stride: with at most d (k - 1) padded entries a side, every tap reads an
+    entry once, hence k.
+
+    Args:
+        conv: the convolution.
+
+    Returns:
+        The product over the sides, >= 1.
+
+    Raises:
+        ValueError: if the padding repeats entries in a way that has no known bound.
+    """
+    if conv.padding_mode not in ("zeros", "circular"):
+        raise ValueError(
+            f"padding_mode {conv.padding_mode!r} repeats border entries, which has no bound for every image size: "
+            "use 'zeros', or 'circular'"
+        )
+    factor = 1
+    for side, (k, s, d) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
+        if conv.padding_mode == "zeros":
+            factor *= -(-k * math.gcd(d, s) // s)
+            continue
+        # For padding="same" torch pads d (k - 1) entries in all, the most that is allowed here.
+        padded = 0 if isinstance(conv.padding, str) else 2 * conv.padding[side]
+        if padded > d * (k - 1):
+            raise ValueError(
+                f"circular padding {conv.padding} repeats windows: use at most dilation * (kernel_size - 1) / 2"
+            )
+        factor *= k
+    return factor
+
+
+def harden(module: ModuleT) -> ModuleT:
+    """Set every nonexpansive layer to hard scaling ``W / sqrt(b(W))``, in place; returns ``module``."""
+    return _set_hard(module, True)
+
+
+def soften(module: ModuleT) -> ModuleT:
+    """Set every nonexpansive layer to its raw weight (penalty mode), in place; returns ``module``."""
+    return _set_hard(module, False)
+
+
+def is_hard(module: nn.Module) -> bool:
+    """Tell whether there are nonexpansive layers and all of them are hard; otherwise nothing is proved."""
+    modes = [bool(scaling.hard) for _, scaling in nonexpansive_layers(module)]
+    return bool(modes) and all(modes)
+
+
+def penalty(module: nn.Module) -> Tensor:
+    """Sum the penalty (7) over every nonexpansive layer, on the raw weights.
+
+    Returns:
+        A scalar tensor, 0 where no layer is nonexpansive.
+    """
+    total = torch.zeros(())
+    for layer, scaling in nonexpansive_layers(module):
+        raw = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+        with torch.autocast(raw.device.type, enabled=False):
+            total = total.to(raw.device) + gram_penalty(scaling.matrices(raw)).sum()
+    return total
+
+
+@torch.no_grad()
+def largest_bound(module: nn.Module) -> float:
+    """Return the largest b(W) of the raw weights: at most 1 means that the network is nonexpansive even soft."""
+    bounds = [
+        float(scaling.hard_norm(layer.parametrizations["weight"].original).max()) ** 2  # type: ignore[index,union-attr]
+        for layer, scaling in nonexpansive_layers(module)
+    ]
+    return max(bounds, default=0.0)
+
+
+def fold(module: ModuleT) -> ModuleT:
+    """Copy a network and write each scaled weight into a plain layer: same outputs, no parametrization left.
+
+    The copy holds no mode any more: it can be exported and run fast, while proofs belong to the original.
+
+    Args:
+        module: the network, left as it is.
+
+    Returns:
+        A plain copy, in the same train or eval mode.
+    """
+    plain = copy.deepcopy(module)
+    for layer, scaling in list(nonexpansive_layers(plain)):
+        scaling.eval()
+        with torch.no_grad():
+            weight: Tensor = layer.weight  # type: ignore[assignment]
+        # Not torch's remove_parametrizations: it changes the class, which a copy shares with its original.
+        layer.__class__ = type(layer).__bases__[0]
+        del layer.parametrizations
+        layer.weight = nn.Parameter(weight.clone())
+    return plain
+
+
+def nonexpansive_layers(module: nn.Module) -> Iterator[tuple[nn.Module, NonexpansiveWeight]]:
+    """Iterate over the nonexpansive layers of a network, each with its parametrization."""
+    for layer in module.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            for scaling in layer.parametrizations["weight"]:  # type: ignore[index]
+                if isinstance(scaling, NonexpansiveWeight):
+                    yield layer, scaling
+
+
+def _set_hard(module: ModuleT, hard: bool) -> ModuleT:
+    for _, scaling in nonexpansive_layers(module):
+        scaling.hard.fill_(hard)
+    return module
+
+
+def _to_float64(weight: Tensor) -> Tensor:
+    """Double precision; Apple's GPUs have none, so their weights go by way of the CPU."""
+    return weight.cpu().double() if weight.device.type == "mps" else weight.double()

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation, random_crop, random_flip
+
+
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_augmented_images_keep_shape_type_and_range(name: Augmentation, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    image = torch.randint(256, (8, 3, 9, 7)).to(dtype)
+    result = AUGMENTATIONS[name](image)
+    assert result.shape == image.shape
+    assert result.dtype == dtype
+    assert result.min() >= 0
+    assert result.max() <= 255
+
+
+def test_crop_moves_the_image_and_fills_with_zeros() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(400, 2, 7, 7)
+    image[:, :, 3, 3] = torch.arange(1.0, 401.0)[:, None]
+    moved = random_crop(image, 2)
+    where = moved[:, 0].nonzero()
+    # One bright pixel an image, the same in both channels, its value unchanged, and all 25 places occur.
+    assert where[:, 0].tolist() == list(range(400))
+    assert torch.equal(moved[:, 0], moved[:, 1])
+    assert moved.amax((1, 2, 3)).tolist() == list(range(1, 401))
+    assert {tuple(place) for place in where[:, 1:].tolist()} == {(y, x) for y in range(1, 6) for x in range(1, 6)}
+
+
+def test_crop_without_padding_changes_nothing() -> None:
+    image = torch.rand(3, 1, 5, 4)
+    assert torch.equal(random_crop(image, 0), image)
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(400, 1, 2, 5)
+    result = random_flip(image)
+    mirrored = (result == image[..., [4, 3, 2, 1, 0]]).flatten(1).all(1)
+    same = (result == image).flatten(1).all(1)
+    assert bool((mirrored ^ same).all())
+    assert 160 < int(mirrored.sum()) < 240  # four standard deviations around 200
+
+
+def test_augmentation_follows_the_global_seed() -> None:
+    image = torch.rand(16, 1, 8, 8)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(AUGMENTATIONS["flip_crop"](image))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])

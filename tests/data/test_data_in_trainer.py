@@ -1,0 +1,232 @@
+"""The DataModules under a real Trainer and a real LightningCLI."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LightningCLI
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule
+
+pytestmark = [
+    # Lightning asks for worker processes, of which batches from memory have no need, and for loggers.
+    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
+    # Lightning 2.6 calls torch and jsonargparse by names that these have deprecated since.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+class Recorder(pl.LightningModule):
+    """A linear classifier that keeps the batches it is given."""
+
+    def __init__(self, size: int = 36, labels: int = 4) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(size, labels))
+        self.seen: dict[str, list[Batch]] = {"train": [], "val": [], "test": []}
+        self.modes: list[bool] = []
+        self.gradients: list[Any] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        return self.net(image)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.gradients.append(self.net[1].weight.grad)
+        assert self.training
+        self.seen["train"].append(batch)
+        return F.cross_entropy(self.net(batch.image), batch.label)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.seen["val"].append(batch)
+        self.log("val/loss", F.cross_entropy(self.net(batch.image), batch.label), batch_size=len(batch.image))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.seen["test"].append(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def make_trainer(root: Path, **options: Any) -> pl.Trainer:
+    return pl.Trainer(
+        default_root_dir=root,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"max_epochs": 1, **options},
+    )
+
+
+def indices(batches: list[Batch]) -> list[int]:
+    return torch.cat([batch.index for batch in batches if batch.index is not None]).tolist()
+
+
+@pytest.mark.parametrize("use_distributed_sampler", [True, False])
+def test_trainer_sees_every_image_as_float(
+    random_images: type[ImageDataModule], tmp_path: Path, use_distributed_sampler: bool
+) -> None:
+    model, data = Recorder(), random_images(batch_size=45, eval_batch_size=10)
+    trainer = make_trainer(tmp_path, use_distributed_sampler=use_distributed_sampler, num_sanity_val_steps=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*batch_size.*")
+        trainer.fit(model, data)
+        trainer.test(model, data, verbose=False)
+    assert sorted(indices(model.seen["train"])) == list(range(90))
+    assert indices(model.seen["val"]) == list(range(10))
+    assert indices(model.seen["test"]) == list(range(23))
+    for batches in model.seen.values():
+        for batch in batches:
+            assert isinstance(batch, Batch)
+            assert batch.image.dtype == torch.float32
+            assert batch.adversarial is None
+            assert 0 <= float(batch.image.min()) <= float(batch.image.max()) <= 1
+
+
+def test_adversarial_copies_come_in_training_only(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+    model, data = Recorder(), random_images(batch_size=45, adversarial=True, attack={"eps": 0.05})
+    trainer = make_trainer(tmp_path)
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    assert len(model.seen["train"]) == 2
+    for batch in model.seen["train"]:
+        assert batch.adversarial is not None
+        assert 0 < float((batch.adversarial - batch.image).abs().max()) <= 0.05 + 1e-6
+        assert not batch.adversarial.requires_grad
+    assert all(batch.adversarial is None for batch in model.seen["val"] + model.seen["test"])
+    # Crafted in evaluation mode by three steps a batch, and before any gradient existed.
+    assert model.modes == [False] * 6
+    assert model.gradients[0] is None
+
+
+def test_only_training_images_are_augmented(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+    model, data = Recorder(), random_images(batch_size=90, augment="shift")
+    make_trainer(tmp_path, num_sanity_val_steps=0).fit(model, data)
+    (train,), (val,) = model.seen["train"], model.seen["val"]
+    assert data.train_set is not None
+    assert data.val_set is not None
+    assert not torch.equal(train.image, data.train_set.images[train.index].float() / 255)
+    assert torch.equal(val.image, data.val_set.images.float() / 255)
+
+
+def test_order_changes_with_the_epoch_and_repeats_with_the_run(
+    random_images: type[ImageDataModule], tmp_path: Path
+) -> None:
+    runs = []
+    for _ in range(2):
+        model = Recorder()
+        make_trainer(tmp_path, max_epochs=2).fit(model, random_images(batch_size=45))
+        runs.append(indices(model.seen["train"]))
+    assert runs[0] == runs[1]
+    assert runs[0][:90] != runs[0][90:]
+    assert sorted(runs[0][:90]) == sorted(runs[0][90:])
+
+
+def test_resumed_run_repeats_an_uninterrupted_one(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+    def run(epochs: int, checkpoint: Path | None = None) -> tuple[Recorder, pl.Trainer]:
+        torch.manual_seed(0)
+        model = Recorder()
+        trainer = make_trainer(tmp_path, max_epochs=epochs, num_sanity_val_steps=0)
+        trainer.fit(model, random_images(batch_size=30), ckpt_path=checkpoint)
+        return model, trainer
+
+    whole, _ = run(3)
+    _, first = run(2)
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    torch.rand(5)  # the state of the global generator must not matter
+    rest, _ = run(3, tmp_path / "two.ckpt")
+    assert indices(rest.seen["train"]) == indices(whole.seen["train"])[2 * 90 :]
+    assert torch.equal(rest.net[1].weight, whole.net[1].weight)
+
+
+@pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero")
+def test_training_without_validation_images_runs(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+    model = Recorder()
+    make_trainer(tmp_path).fit(model, random_images(batch_size=50, val_size=0))
+    assert sorted(indices(model.seen["train"])) == list(range(100))
+    assert not model.seen["val"]
+
+
+def test_double_precision_gets_double_images(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+    model = Recorder()
+    make_trainer(tmp_path, precision="64-true").fit(model, random_images(batch_size=90))
+    assert model.seen["train"][0].image.dtype == torch.float64
+
+
+class FakeTrainer:
+    """The part of a Trainer with several processes that the loaders look at."""
+
+    training = False
+
+    def __init__(self, world_size: int, global_rank: int) -> None:
+        self.world_size, self.global_rank = world_size, global_rank
+        self.strategy = type("Strategy", (), {"root_device": torch.device("cpu")})
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_share_the_work_without_counting_twice(random_images: type[ImageDataModule], world: int) -> None:
+    train, test, batches = [], [], []
+    for rank in range(world):
+        data = random_images(batch_size=5, eval_batch_size=2)
+        data.trainer = FakeTrainer(world, rank)  # type: ignore[assignment]
+        train += indices(list(data.train_dataloader()))
+        shard = list(data.test_dataloader())
+        batches.append(len(shard))
+        test += indices(shard)
+    assert sorted(test) == list(range(23))
+    assert len(set(batches)) == 1
+    assert len(set(train)) == len(train)
+
+
+def test_command_line_builds_and_describes_a_datamodule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    arguments = [
+        "--data=MNIST5kDataModule",
+        "--data.attack.eps=0.2",
+        "--data.label_noise=0.5",
+        "--data.label_noise_kind=asymmetric",
+        '--data.label_noise_pairs={"1": "7"}',
+    ]
+    cli = LightningCLI(
+        Recorder,
+        ImageDataModule,
+        subclass_mode_data=True,
+        run=False,
+        args=arguments,
+        save_config_callback=None,
+        trainer_defaults={"default_root_dir": str(tmp_path), "accelerator": "cpu", "logger": False},
+    )
+    data = cli.datamodule
+    assert isinstance(data, MNIST5kDataModule)
+    assert (data.attack.eps, data.attack.steps) == (0.2, 40)
+    assert data._transition() == {1: 7}
+    expected = MNIST5kDataModule(
+        attack={"eps": 0.2}, label_noise=0.5, label_noise_kind="asymmetric", label_noise_pairs={"1": "7"}
+    )
+    assert data.describe() == expected.describe()
+
+
+def test_help_of_the_command_line_shows_the_manual(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        LightningCLI(
+            Recorder,
+            ImageDataModule,
+            subclass_mode_data=True,
+            run=False,
+            args=["--data.help=l2nnn_lightning.data.ImageFolderDataModule"],
+        )
+    shown = capsys.readouterr().out
+    assert "--data.label_noise_kind" in shown
+    assert "--data.test_fraction" in shown
+    assert "fraction in [0, 1] of the training labels" in " ".join(shown.split())

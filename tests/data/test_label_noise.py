@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l2nnn_lightning.data.label_noise import asymmetric_noise, labels_from_file, symmetric_noise
+from l2nnn_lightning.errors import UserError
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.75, 1.0])
+def test_symmetric_noise_redraws_the_fraction_uniformly(fraction: float) -> None:
+    labels = torch.arange(50_000) % 10
+    noisy = symmetric_noise(labels, fraction, 10, seeded())
+    # A redrawn label equals the original one time in ten; four standard deviations of the binomial count.
+    redrawn = fraction * len(labels)
+    changed = int((noisy != labels).sum())
+    assert abs(changed - 0.9 * redrawn) <= 4 * (0.09 * redrawn) ** 0.5
+    if fraction == 1.0:
+        # Independent of the original: every cell of the 10x10 table has 500 expected.
+        table = torch.bincount(labels * 10 + noisy, minlength=100)
+        assert float(((table - 500.0) ** 2 / 500).sum()) < 81 + 5 * (2 * 81) ** 0.5
+
+
+def test_symmetric_noise_redraws_exactly_the_rounded_count() -> None:
+    # Labels outside the range of new ones: every redrawn label shows.
+    labels = torch.full((999,), 10)
+    assert int((symmetric_noise(labels, 0.3333, 10, seeded()) != labels).sum()) == round(0.3333 * 999)
+
+
+def test_noise_follows_its_seed_and_leaves_its_input_alone() -> None:
+    labels = torch.arange(1000) % 10
+    first, again, other = (symmetric_noise(labels, 0.5, 10, seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(labels, torch.arange(1000) % 10)
+
+
+def test_asymmetric_noise_moves_a_fraction_of_each_listed_class() -> None:
+    labels = torch.tensor([0] * 10 + [1] * 20 + [2] * 30)
+    noisy = asymmetric_noise(labels, 0.4, {0: 1, 1: 0}, seeded())
+    table = np.zeros((3, 3), dtype=int)
+    for before, after in zip(labels.tolist(), noisy.tolist(), strict=True):
+        table[before, after] += 1
+    assert table.tolist() == [[6, 4, 0], [8, 12, 0], [0, 0, 30]]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".txt"])
+def test_labels_come_from_a_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"noisy{suffix}"
+    values = np.array([3, 1, 2])
+    np.save(path, values) if suffix == ".npy" else path.write_text("3\n1\n2\n")
+    read = labels_from_file(path, 3, 4)
+    assert read.tolist() == values.tolist()
+    assert read.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1\n2\n", "must hold 3 integers"),
+        ("1\n2\n9\n", r"labels in \[0, 3\], got 1 to 9"),
+        ("1\n2\n-1\n", r"labels in \[0, 3\], got -1 to 2"),
+        ("cat\ndog\ncat\n", "one integer a line"),
+        ("", "must hold 3 integers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*input contained no data")  # numpy's words about the empty file
+def test_a_wrong_file_of_labels_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "noisy.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        labels_from_file(path, 3, 4)
+
+
+def test_a_file_of_floats_or_objects_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "floats.npy", np.zeros(3))
+    with pytest.raises(UserError, match="must hold 3 integers"):
+        labels_from_file(tmp_path / "floats.npy", 3, 4)
+    np.save(tmp_path / "objects.npy", np.array([{}, {}, {}]), allow_pickle=True)
+    with pytest.raises(UserError, match=r"must be a \.npy array"):
+        labels_from_file(tmp_path / "objects.npy", 3, 4)
+    with pytest.raises(UserError, match="does not exist"):
+        labels_from_file(tmp_path / "absent.npy", 3, 4)

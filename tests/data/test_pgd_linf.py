@@ -1,0 +1,161 @@
+from typing import Any
+
+import pytest
+import torch
+import torchattacks
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from l2nnn_lightning.data import LinfAttack, pgd_linf_images
+
+SETTINGS: dict[str, Any] = {"eps": 0.1, "step_size": 0.03, "steps": 8, "random_start": True}
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Dropout(0.5), nn.ReLU(), nn.Linear(12, 3))
+
+
+def make_images() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    image = torch.rand(10, 1, 4, 4)
+    image[0] = 0.0  # the corners of the box
+    image[1] = 1.0
+    return image, torch.randint(3, (10,))
+
+
+@pytest.mark.parametrize("random_start", [True, False])
+def test_images_stay_in_ball_and_box_and_raise_the_loss(random_start: bool) -> None:
+    model, (image, label) = make_model().eval(), make_images()
+    attacked = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": random_start})
+    assert float((attacked - image).abs().max()) <= 0.1 + 1e-6  # rounding of image + eps
+    assert float(attacked.min()) >= 0.0
+    assert float(attacked.max()) <= 1.0
+    before = F.cross_entropy(model(image), label, reduction="none")
+    after = F.cross_entropy(model(attacked), label, reduction="none")
+    assert bool((after > before).all())
+    assert not attacked.requires_grad
+
+
+def test_without_random_start_equals_torchattacks() -> None:
+    model, (image, label) = make_model().eval(), make_images()
+    ours = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+    theirs = torchattacks.PGD(model, eps=0.1, alpha=0.03, steps=8, random_start=False)(image, label)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_one_long_step_on_a_linear_model_reaches_the_worst_corner() -> None:
+    linear = nn.Linear(16, 2)
+    model = nn.Sequential(nn.Flatten(), linear)
+    image = torch.full((1, 1, 4, 4), 0.5)
+    attacked = pgd_linf_images(model, image, torch.tensor([0]), eps=0.1, step_size=1.0, steps=1, random_start=False)
+    towards = (linear.weight[1] - linear.weight[0]).sign().reshape(1, 1, 4, 4)
+    assert torch.allclose(attacked, image + 0.1 * towards)
+
+
+def test_model_is_left_as_found() -> None:
+    model, (image, label) = make_model(), make_images()
+    model[2].eval()  # a mode that differs from its parent's
+    modes = [module.training for module in model.modules()]
+    weights = [parameter.clone() for parameter in model.parameters()]
+    model[1].weight.grad = torch.ones(12, 16)
+    pgd_linf_images(model, image, label, **SETTINGS)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(old, new) for old, new in zip(weights, model.parameters(), strict=True))
+    assert torch.equal(model[1].weight.grad, torch.ones(12, 16))
+    assert model[4].weight.grad is None
+
+
+def test_model_mode_is_restored_after_an_error() -> None:
+    model, (image, _) = make_model(), make_images()
+    with pytest.raises(IndexError):
+        pgd_linf_images(model, image, torch.full((10,), 7), **SETTINGS)
+    assert all(module.training for module in model.modules())
+
+
+def test_attack_logits_are_preferred_to_the_output() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = make_model()
+
+        def attack_logits(self, image: Tensor) -> Tensor:
+            return self.inner(image)
+
+        def forward(self, image: Tensor) -> Tensor:
+            raise AssertionError("the output was asked for")
+
+    image, label = make_images()
+    attacked = pgd_linf_images(Scaled(), image, label, **SETTINGS)
+    assert not torch.equal(attacked, image)
+
+
+def test_parametrized_weight_is_computed_once_and_not_kept() -> None:
+    class Doubled(nn.Module):
+        calls = 0
+
+        def forward(self, weight: Tensor) -> Tensor:
+            self.calls += 1
+            return 2 * weight
+
+    model, (image, label) = make_model(), make_images()
+    doubled = Doubled()
+    parametrize.register_parametrization(model[1], "weight", doubled)
+    doubled.calls = 0
+    pgd_linf_images(model, image, label, **SETTINGS)
+    assert doubled.calls == 1
+    with torch.no_grad():
+        model[1].parametrizations.weight.original.zero_()
+    assert not model[1].weight.any()
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_attack_works_without_gradients_around_it(context: Any) -> None:
+    model, (image, label) = make_model(), make_images()
+    expected = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+    with context():
+        inside = pgd_linf_images(model, image.clone(), label.clone(), **SETTINGS | {"random_start": False})
+    assert torch.equal(inside, expected)
+
+
+def test_attack_under_autocast_is_the_float32_attack() -> None:
+    model, (image, label) = make_model(), make_images()
+    expected = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, expected)
+
+
+def test_random_start_follows_the_generator() -> None:
+    model, (image, label) = make_model(), make_images()
+    settings = SETTINGS | {"steps": 1, "step_size": 0.001}
+    first, again, other = (
+        pgd_linf_images(model, image, label, **settings, generator=torch.Generator().manual_seed(seed))
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 0}, r"attack.eps must be in \(0, 1\], got 0"),
+        ({"eps": True}, "attack.eps"),
+        ({"eps": float("nan")}, "attack.eps"),
+        ({"steps": 0}, "attack.steps must be an integer >= 1, got 0"),
+        ({"steps": 2.5}, "attack.steps"),
+        ({"step_size": -1}, "attack.step_size must be > 0, got -1"),
+        ({"random_start": "yes"}, "attack.random_start must be true or false, got yes"),
+        ({"epsilon": 0.1}, "attack has no setting 'epsilon'; it has eps, steps, step_size, random_start"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LinfAttack(eps=0.3, steps=40, step_size=0.01).replaced(settings)
+
+
+def test_settings_replace_only_what_they_name() -> None:
+    assert LinfAttack(eps=0.3, steps=40, step_size=0.01).replaced({"steps": 2}) == LinfAttack(0.3, 2, 0.01, True)

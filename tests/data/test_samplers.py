@@ -1,0 +1,32 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2nnn_lightning.data.samplers import ShardSampler, even_batch_size
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [4, 9, 10, 12])
+def test_shards_cover_every_sample_exactly_once(size: int, world: int) -> None:
+    shards = [list(ShardSampler(range(size), world, rank)) for rank in range(world)]
+    assert sorted(index for shard in shards for index in shard) == list(range(size))
+    assert [len(ShardSampler(range(size), world, rank)) for rank in range(world)] == [len(shard) for shard in shards]
+
+
+def test_more_processes_than_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 images cannot be shared by 4 processes"):
+        ShardSampler(range(3), 4, 0)
+
+
+@given(size=st.integers(1, 300), world=st.integers(1, 8), batch_size=st.integers(1, 64))
+def test_all_processes_have_the_same_number_of_batches(size: int, world: int, batch_size: int) -> None:
+    if size < world:
+        return
+    even = even_batch_size(size, world, batch_size)
+    shards = [len(range(rank, size, world)) for rank in range(world)]
+    assert len({math.ceil(shard / even) for shard in shards}) == 1
+    assert even >= batch_size
+    if world == 1:
+        assert even == batch_size

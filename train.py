@@ -1,0 +1,8 @@
+"""Train a classifier: ``python train.py --config configs/NAME.yaml [overrides]``."""
+
+import sys
+
+from l2nnn_lightning.cli import train
+
+if __name__ == "__main__":
+    sys.exit(train())
