@@ -100,7 +100,7 @@ class L2NNNLoss(nn.Module):
     @torch.no_grad()
     def follow_scaling(self, divisor: Tensor) -> None:
         """Multiply u by what each logit has just been divided by, (1,) or (K,), so that L_a stays as it was."""
-        self.log_u += divisor.to(self.log_u).log()
+        self.log_u.add_(divisor.to(self.log_u).log())
 
     def forward(
         self, logits_BK: Tensor, label_B: Tensor, adversarial_logits_BK: Tensor | None = None

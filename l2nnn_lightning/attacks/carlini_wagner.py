@@ -9,13 +9,25 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack
 
 from l2nnn_lightning.attacks.guard import undisturbed
-from l2nnn_lightning.attacks.result import AttackResult, check_at_least, check_batch, check_eps, distance, spread
+from l2nnn_lightning.attacks.result import (
+    AttackResult,
+    NormKind,
+    check_at_least,
+    check_batch,
+    check_logits,
+    check_positive,
+    distance,
+    spread,
+)
 from l2nnn_lightning.attacks.search import Rows, to_images, to_points
 
 __all__ = ["CarliniWagnerL2"]
 
-ROUNDING = 2e-6
-"""A margin below this share of the largest logit could change sign with the size of the batch."""
+CANDIDATES = 9
+"""How many labels, those with the largest logits, are considered as goals: one gradient each, once."""
+
+ROUNDING = 16
+"""A margin of so many units in the last place of the largest logit could change sign with the size of the batch."""
 
 
 class CarliniWagnerL2(Attack):
@@ -53,7 +65,8 @@ class CarliniWagnerL2(Attack):
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
         >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-        >>> result = CarliniWagnerL2(model).run(torch.tensor([[[0.7, 0.3]]]), torch.tensor([0]))
+        >>> attack = CarliniWagnerL2(model, search_steps=3, max_iter=100)
+        >>> result = attack.run(torch.tensor([[[0.7, 0.3]]]), torch.tensor([0]))
         >>> round(result.norm.item(), 3)  # 0.4 / sqrt(2)
         0.283
 
@@ -61,7 +74,7 @@ class CarliniWagnerL2(Attack):
         Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017.
     """
 
-    norm_kind = "L2"
+    norm_kind: NormKind = "L2"
 
     def __init__(
         self,
@@ -77,9 +90,8 @@ class CarliniWagnerL2(Attack):
         seed: int = 0,
     ) -> None:
         check_at_least(1, search_steps=search_steps, max_iter=max_iter, restarts=restarts)
-        check_eps(eps)
-        if not (lr > 0 and (initial_c is None or initial_c > 0)):
-            raise ValueError(f"lr and initial_c must be > 0, got {lr} and {initial_c}")
+        check_at_least(0, seed=seed)
+        check_positive(lr=lr, eps=eps, initial_c=initial_c)
         # torchattacks prints a notice where a model has no parameters; here the images tell the device.
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__("CarliniWagnerL2", model)  # type: ignore[no-untyped-call]
@@ -125,7 +137,7 @@ class CarliniWagnerL2(Attack):
         check_batch(images, labels, radius)
         self.device = images.device
         with undisturbed(self.model):
-            image, label = images.detach().clone(), labels.detach().clone()
+            image, label = images.detach().clone(), labels.to(torch.int64, copy=True)
             wrong = self._is_wrong(image, label)
             unproven = torch.ones_like(wrong)
             if radius is not None and self.eps is not None:
@@ -154,21 +166,22 @@ class CarliniWagnerL2(Attack):
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.get_logits(images)  # type: ignore[no-untyped-call]
-        if logits.dim() != 2 or logits.shape[1] < 2:
-            raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def _is_wrong(self, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._logits(images).argmax(1) != labels
+            logits = self._logits(images)
+        check_logits(logits, labels)
+        return logits.argmax(1) != labels
 
-    def _margin(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the margin and whether it is negative beyond rounding, both (B,)."""
+    def _margin(self, images: Tensor, labels: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margin against the goal, and whether another label is ahead beyond rounding, both (B,)."""
         logits = self._logits(images)
         own = logits.gather(1, labels[:, None])[:, 0]
-        other = logits.scatter(1, labels[:, None], -torch.inf).max(1).values
-        margin = own - other
-        return margin, (margin < -ROUNDING * logits.abs().amax(1)).detach()
+        largest = logits.scatter(1, labels[:, None], -torch.inf).max(1).values
+        rounding = ROUNDING * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+        aimed = torch.where(goals < 0, largest, logits.gather(1, goals.clamp_min(0)[:, None])[:, 0])
+        return own - aimed, (own - largest < -rounding).detach()
 
     def _search(self, image: Tensor, label: Tensor, restart: int) -> tuple[Tensor, Tensor]:
         """Search c for every sample; return the closest adversarial images, or the originals, and the iterations."""
@@ -177,7 +190,7 @@ class CarliniWagnerL2(Attack):
             # One noise pattern for all samples: the outcome of a sample does not depend on its place in the batch.
             generator = torch.Generator().manual_seed(self.seed + restart)
             start = start + 0.1 * torch.randn(image.shape[1:], generator=generator, dtype=image.dtype).to(image.device)
-        rows = Rows(image, label, start, self._first_c(image, label))
+        rows = Rows(image, label, start, *self._aim(image, label))
         best, iterations = image.clone(), torch.zeros_like(label)
         window = min(math.ceil(self.max_iter / 10), 1000)
         # Ends are looked for only now and then: each look makes a GPU wait.
@@ -202,23 +215,45 @@ class CarliniWagnerL2(Attack):
                 rows.keep(~finished)
         return best, iterations
 
-    def _first_c(self, image: Tensor, label: Tensor) -> Tensor:
-        """Choose the first c: at distance d the norm's pull 2 d balances the margin's, c ||gradient||."""
+    def _aim(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first c (B,), the goals (B, G) and a guess of the distance (B,).
+
+        The goals are the two labels that look closest and, between them, whichever is ahead.
+
+        A label looks as far away as its margin divided by the norm of its margin's gradient. The label with the
+        smallest margin is often not the closest one, and an attack that only follows it stays in its basin. At
+        distance d the pull of the norm, 2 d, balances that of the margin, c ||gradient||.
+        """
         image = image.clone().requires_grad_()
-        margin, _ = self._margin(image, label)
-        (gradient,) = torch.autograd.grad(margin.sum(), image)
-        slope = gradient.flatten(1).norm(dim=1)
-        if self.initial_c is not None:
-            return torch.full_like(slope, self.initial_c)
-        distance_guess = margin.detach() / slope
+        logits = self._logits(image)
+        candidates = (
+            logits.detach().scatter(1, label[:, None], -torch.inf).topk(min(CANDIDATES, logits.shape[1] - 1), 1)
+        )
+        margins = logits.gather(1, label[:, None]) - logits.gather(1, candidates.indices)
+        slopes = torch.stack(
+            [
+                torch.autograd.grad(m.sum(), image, retain_graph=True)[0].flatten(1).norm(dim=1)
+                for m in margins.unbind(1)
+            ],
+            1,
+        )
+        distances = (margins.detach() / slopes).nan_to_num(torch.inf)
+        order = distances.argsort(1)[:, :2]
+        goals = candidates.indices.gather(1, order)
+        if goals.shape[1] == 2:  # with two labels there is but one other
+            goals = torch.stack([goals[:, 0], torch.full_like(label, -1), goals[:, 1]], 1)
+        closest = distances.gather(1, order[:, :1])[:, 0]
         if self.eps is not None:
-            distance_guess = distance_guess.clamp_min(self.eps)
-        return (2 * distance_guess / slope).nan_to_num(1.0, 1.0, 1.0).clamp(1e-10, 1e10)
+            closest = closest.clamp_min(self.eps)
+        if self.initial_c is not None:
+            return torch.full_like(closest, self.initial_c), goals, closest
+        c = 2 * closest / slopes.gather(1, order[:, :1])[:, 0]
+        return c.nan_to_num(1.0, 1.0, 1.0).clamp(1e-10, 1e10), goals, closest
 
     def _iterate(self, rows: Rows) -> None:
         tangent, image = to_images(rows.point)
         image.requires_grad_()
-        margin, adversarial = self._margin(image, rows.label)
+        margin, adversarial = self._margin(image, rows.label, rows.goal())
         penalty = margin.clamp_min(0) * rows.c
         (gradient,) = torch.autograd.grad(penalty.sum(), image)
         with torch.no_grad():
@@ -236,7 +271,7 @@ class CarliniWagnerL2(Attack):
         for _ in range(12 if len(moved) > 0 else 0):
             middle = (near + far) / 2
             trial = start + spread(middle, start) * direction
-            _, adversarial = self._margin(trial, label[moved])
+            _, adversarial = self._margin(trial, label[moved], label[moved])
             closest = torch.where(spread(adversarial, trial), trial, closest)
             far = torch.where(adversarial, middle, far)
             near = torch.where(adversarial, near, middle)

@@ -5,7 +5,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["AttackResult", "NormKind", "check_at_least", "check_batch", "check_eps", "distance", "spread"]
+__all__ = [
+    "AttackResult",
+    "NormKind",
+    "check_at_least",
+    "check_batch",
+    "check_logits",
+    "check_positive",
+    "distance",
+    "spread",
+]
 
 NormKind = Literal["L2", "Linf"]
 
@@ -50,6 +59,20 @@ def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) ->
             )
 
 
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Refuse a model that gives no logits of at least two labels, or labels that it does not have.
+
+    Raises:
+        ValueError: saying what was found instead.
+    """
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
+    if labels.numel() > 0 and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+        raise ValueError(
+            f"labels must lie in [0, {logits.shape[1] - 1}], got {int(labels.min())} to {int(labels.max())}"
+        )
+
+
 def check_at_least(lowest: int, **settings: int) -> None:
     """Refuse a setting below ``lowest``.
 
@@ -61,14 +84,15 @@ def check_at_least(lowest: int, **settings: int) -> None:
             raise ValueError(f"{name} must be at least {lowest}, got {value}")
 
 
-def check_eps(eps: float | None) -> None:
-    """Refuse a radius of attack that is not a positive finite number; None means no radius.
+def check_positive(**settings: float | None) -> None:
+    """Refuse a setting that is not a positive finite number; None means that it is not set.
 
     Raises:
-        ValueError: if ``eps`` is zero, negative, infinite or NaN.
+        ValueError: naming the first such setting.
     """
-    if eps is not None and not 0 < eps < float("inf"):
-        raise ValueError(f"eps must be a positive number, got {eps}")
+    for name, value in settings.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a positive number, got {value}")
 
 
 def distance(images: Tensor, originals: Tensor, norm_kind: NormKind) -> Tensor:

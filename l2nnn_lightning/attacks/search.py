@@ -1,4 +1,4 @@
-"""The state of a search over c: one row per sample still under attack."""
+"""The state of a search over c: one row per sample still under attack, each with its own c, goal and optimizer."""
 
 import math
 
@@ -36,15 +36,21 @@ class Rows:
         label: (A,) their labels.
         start: (A, ...) the first point of each c, in the space of :func:`to_points`.
         c: (A,) the first weight of the margin.
+        goals: (A, G) labels to aim at, one after the other; -1 for whichever other label is ahead.
+        distance_guess: (A,) roughly how far the closest adversarial image might be; infinite where unknown.
     """
 
-    def __init__(self, image: Tensor, label: Tensor, start: Tensor, c: Tensor) -> None:
+    def __init__(
+        self, image: Tensor, label: Tensor, start: Tensor, c: Tensor, goals: Tensor, distance_guess: Tensor
+    ) -> None:
         none = torch.zeros_like(label)
         infinite = torch.full_like(c, torch.inf)
         self.index = torch.arange(len(label), device=label.device)
         self.image, self.label, self.start, self.c = image, label, start.clamp(-LIMIT, LIMIT), c
-        # The largest c that failed and the smallest that succeeded; number of c's used up.
-        self.lower, self.upper, self.search = torch.zeros_like(c), infinite.clone(), none.clone()
+        # Per goal: the largest c that failed, the smallest that succeeded. Then the number of c's used up.
+        self.goals, self.search = goals, none.clone()
+        self.lower = torch.zeros_like(goals, dtype=c.dtype)
+        self.upper = torch.full_like(self.lower, torch.inf)
         # The current c: Adam's state, and what the search has seen with it.
         self.point = self.start.clone()
         self.mean, self.square = torch.zeros_like(image), torch.zeros_like(image)
@@ -52,6 +58,8 @@ class Rows:
         self.loss, self.loss_before, self.window_start = infinite.clone(), infinite.clone(), none.clone()
         # The closest adversarial image over all c.
         self.best, self.best_square, self.iterations = image.clone(), infinite.clone(), none.clone()
+        # The length that steps are measured by: a generous guess, then what was found before the current c.
+        self.scale = 5 * distance_guess
 
     def keep(self, mask: Tensor) -> None:
         """Drop the rows where ``mask`` is false."""
@@ -78,6 +86,9 @@ class Rows:
         self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         step = self.step.to(image.dtype)
         rate = lr * (1 - 0.999**step).sqrt() / (1 - 0.9**step)
+        # Steps must be finer than the move that is looked for: at most a fifth of its share per entry.
+        share = 0.2 * self.scale / self.image[0].numel() ** 0.5
+        rate = rate * share.clamp_max(lr) / lr
         # Adam's usual 1e-8 would damp the small gradients of a small c.
         self.point.addcdiv_(self.mean * -spread(rate, image), self.square.sqrt().add_(1e-12)).clamp_(-LIMIT, LIMIT)
 
@@ -89,13 +100,28 @@ class Rows:
         self.loss_before = torch.where(ends, self.loss, self.loss_before)
         return stalled
 
+    def goal(self) -> Tensor:
+        """Return the label each sample aims at now, (A,); -1 for whichever other label is ahead."""
+        return self.goals.gather(1, self._turn())[:, 0]
+
     def next_c(self, mask: Tensor) -> None:
-        """Move to the next c: ten times larger until one has succeeded, then between the bounds."""
-        self.upper = torch.where(mask & self.found, self.c, self.upper)
-        self.lower = torch.where(mask & ~self.found, self.c, self.lower)
-        between = torch.where(self.lower > 0, (self.lower * self.upper).sqrt(), self.upper / 10)
-        self.c = torch.where(mask, torch.where(self.upper < torch.inf, between, self.lower * 10), self.c)
+        """Move to the next goal and its next c, where ``mask`` is true.
+
+        A goal that has succeeded goes between its bounds. One that has not takes ten times what failed, and at least
+        the c that served another goal, or ten times what failed for all.
+        """
+        turn = self._turn()
+        self.upper.scatter_(1, turn, torch.where(mask & self.found, self.c, self.upper.gather(1, turn)[:, 0])[:, None])
+        self.lower.scatter_(1, turn, torch.where(mask & ~self.found, self.c, self.lower.gather(1, turn)[:, 0])[:, None])
+        known = mask & (self.best_square < torch.inf)
+        self.scale = torch.where(known, self.best_square.sqrt(), torch.where(mask, torch.inf, self.scale))
         self.search += mask
+        turn = self._turn()
+        lower, upper = self.lower.gather(1, turn)[:, 0], self.upper.gather(1, turn)[:, 0]
+        between = torch.where(lower > 0, (lower * upper).sqrt(), upper / 10)
+        beyond = torch.maximum(10 * lower, torch.minimum(self.upper.amin(1), 10 * self.lower.amax(1)))
+        beyond = torch.where(self.lower.amax(1) > 0, beyond, self.upper.amin(1))
+        self.c = torch.where(mask, torch.where(upper < torch.inf, between, beyond), self.c)
         self.point = torch.where(spread(mask, self.point), self.start, self.point)
         for state, blank in (
             (self.mean, 0.0),
@@ -107,3 +133,6 @@ class Rows:
             (self.window_start, 0),
         ):
             state.masked_fill_(spread(mask, state), blank)
+
+    def _turn(self) -> Tensor:
+        return (self.search % self.goals.shape[1])[:, None]

@@ -36,9 +36,10 @@ MARKERS = "sD^vP*"
 def plot_accuracy_by_radius(
     records: Records, radii: Sequence[float] = (), attacks: Sequence[AttackInfo] = ()
 ) -> Figure:
-    """Draw certified accuracy against the L2 radius, and what L2 attacks leave (figure 1 of the report).
+    """Draw certified accuracy against the L2 radius, and what L2 attacks leave.
 
-    A minimum-norm attack gives a curve (up to its eps, where it left samples unbroken), any other a point at its eps; an L-infinity attack has no place here.
+    A minimum-norm attack gives a curve, which ends at its eps where it left samples unbroken; any other gives a
+    point at its eps. An L-infinity attack has no place here.
 
     Args:
         records: the records, at least one.

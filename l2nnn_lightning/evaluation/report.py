@@ -37,9 +37,9 @@ def write_report(results: Mapping[str, Any], bins: Sequence[GapBin], radius: flo
     parts = [f"# Evaluation on {results['dataset']}, {results['n']} images"]
     if not results["hard"]:
         parts.append(f"**{PENALTY_MODE[0].upper()}{PENALTY_MODE[1:]}.**")
-    parts += [markdown_table(summary_rows(results)), "## How to read this", HOW_TO_READ, "## Figures"]
+    parts += [markdown_table(*summary_rows(results)), "## How to read this", HOW_TO_READ, "## Figures"]
     parts += [f"![{CAPTIONS[name]}](figures/{name}.png)\n\n{CAPTIONS[name]}" for name in figures]
-    parts += ["## Accuracy by gap", markdown_table(bin_rows(bins, radius))]
+    parts += ["## Accuracy by gap", markdown_table(*bin_rows(bins, radius))]
     parts += ["## How it was made", f"```\n{results['command']}\n```"]
     origin = [
         ("checkpoint", f"`{results['checkpoint']}`"),
@@ -48,5 +48,5 @@ def write_report(results: Mapping[str, Any], bins: Sequence[GapBin], radius: flo
         ("time", f"{results['seconds']:.1f} s"),
         *((name, str(version)) for name, version in results["versions"].items()),
     ]
-    parts.append(markdown_table((("what", "value"), origin)))
+    parts.append(markdown_table(("what", "value"), origin))
     return "\n\n".join(parts) + "\n"

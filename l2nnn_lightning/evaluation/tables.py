@@ -12,10 +12,9 @@ __all__ = ["bin_rows", "markdown_table", "rich_table", "summary_rows"]
 PENALTY_MODE = "penalty mode: nothing is proved"
 
 Row = Sequence[str]
-Rows = tuple[Row, Sequence[Row]]
 
 
-def summary_rows(results: Mapping[str, Any]) -> Rows:
+def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """Return the header and the rows of the summary.
 
     Args:
@@ -42,7 +41,7 @@ def summary_rows(results: Mapping[str, Any]) -> Rows:
     return ("measure", "value"), rows
 
 
-def bin_rows(bins: Sequence[GapBin], radius: float) -> Rows:
+def bin_rows(bins: Sequence[GapBin], radius: float) -> tuple[Row, list[Row]]:
     """Return the header and the rows of accuracy per gap bin.
 
     Args:
@@ -65,28 +64,27 @@ def bin_rows(bins: Sequence[GapBin], radius: float) -> Rows:
     return header, rows
 
 
-def rich_table(rows: Rows, *, title: str) -> Table:
-    """Build a table for the terminal from a header and its rows."""
-    header, body = rows
+def rich_table(title: str, header: Row, rows: Sequence[Row]) -> Table:
+    """Build a table for the terminal."""
     table = Table(title=title, title_justify="left")
     for position, name in enumerate(header):
         table.add_column(name, justify="left" if position == 0 else "right")
-    for row in body:
+    for row in rows:
         table.add_row(*row)
     return table
 
 
-def markdown_table(rows: Rows) -> str:
-    """Write a header and its rows as a table in Markdown.
+def markdown_table(header: Row, rows: Sequence[Row]) -> str:
+    """Write a table in Markdown.
 
     Example:
-        >>> print(markdown_table((("measure", "value"), [("accuracy", "97.0%")])))
+        >>> print(markdown_table(("measure", "value"), [("accuracy", "97.0%")]))
         | measure | value |
         |:---|---:|
         | accuracy | 97.0% |
     """
-    header, *body = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (rows[0], *rows[1])]
-    return "\n".join([f"| {header} |", f"|:---|{'---:|' * (len(rows[0]) - 1)}", *(f"| {row} |" for row in body)])
+    first, *others = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (header, *rows)]
+    return "\n".join([f"| {first} |", f"|:---|{'---:|' * (len(header) - 1)}", *(f"| {row} |" for row in others)])
 
 
 def percent(fraction: float) -> str:

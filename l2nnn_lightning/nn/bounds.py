@@ -5,8 +5,8 @@ from torch import Tensor
 
 __all__ = ["gram_bound", "gram_penalty", "weight_bound", "weight_penalty"]
 
-# Beyond this many multiplications the larger Gram matrix of a layer would cost more than the layer itself.
-_LARGE_GRAM = 2**27
+# Beyond so many multiplications, or entries, the larger Gram matrix of a layer would cost more than the layer itself.
+_MOST_MULTIPLICATIONS, _MOST_ENTRIES = 2**27, 2**21
 
 
 def weight_bound(weight_OI: Tensor) -> Tensor:
@@ -64,9 +64,9 @@ def weight_penalty(weight_OI: Tensor) -> Tensor:
 def gram_bound(weight_GOI: Tensor) -> Tensor:
     """Bound the squared spectral norm of each matrix of a batch: (2), at a cost far below the layer's own.
 
-    Where the larger Gram matrix would cost more than ``2^27`` multiplications, only the smaller one is formed:
-    still an upper bound, and for dense weights usually the minimum anyway, since the sums have fewer terms. Only
-    the largest row takes part in the gradient, so the backward pass costs one row instead of a matrix product.
+    Where the larger Gram matrix would take more than ``2^27`` multiplications or ``2^21`` entries, only the smaller one
+    is formed: still an upper bound, and for dense weights usually the minimum anyway, since its sums have fewer terms.
+    Only the largest row takes part in the gradient, so the backward pass costs one row instead of a matrix product.
 
     Args:
         weight_GOI: a batch of matrices, float32 or float64.
@@ -108,9 +108,10 @@ def _check_matrix(weight_OI: Tensor) -> None:
 
 def _sides(weight_GOI: Tensor) -> list[Tensor]:
     """The matrices whose rows' Gram matrix is to be formed, the cheaper one first."""
-    rows, columns = weight_GOI.shape[-2:]
+    groups, rows, columns = weight_GOI.shape
+    entries = groups * max(rows, columns) ** 2
     small, large = (weight_GOI, weight_GOI.mT) if rows <= columns else (weight_GOI.mT, weight_GOI)
-    if rows * columns * max(rows, columns) > _LARGE_GRAM:
+    if entries > _MOST_ENTRIES or entries * min(rows, columns) > _MOST_MULTIPLICATIONS:
         return [small]
     return [small, large]
 

@@ -72,5 +72,7 @@ def _vectors(layer: nn.Module, x: Tensor, label: int) -> Tensor:
 def _principal_directions(vectors_NI: Tensor, count: int) -> Tensor:
     """Find the leading eigenvectors of the vectors' second moment: (count or fewer, I)."""
     if len(vectors_NI) < vectors_NI.shape[1]:
-        return torch.linalg.svd(vectors_NI, full_matrices=False).Vh[:count]
-    return torch.linalg.eigh(vectors_NI.mT @ vectors_NI).eigenvectors.mT.flip(0)[:count]
+        directions: Tensor = torch.linalg.svd(vectors_NI, full_matrices=False).Vh
+    else:
+        directions = torch.linalg.eigh(vectors_NI.mT @ vectors_NI).eigenvectors.mT.flip(0)
+    return directions[:count]

@@ -1,0 +1,355 @@
+import copy
+import itertools
+
+import foolbox
+import pytest
+import torch
+from torch import nn
+
+from l2nnn_lightning.attacks import AttackResult, CarliniWagnerL2
+
+
+def boundary_distance(model, images, labels):
+    """Distance of each image to the nearest other label of a linear model: margin over norm of the difference."""
+    with torch.no_grad():
+        logits = model(images)
+        distances = []
+        for row, label in enumerate(labels.tolist()):
+            others = [k for k in range(logits.shape[1]) if k != label]
+            distances.append(
+                min(
+                    ((logits[row, label] - logits[row, k]) / (model.weight[label] - model.weight[k]).norm()).item()
+                    for k in others
+                )
+            )
+    return torch.tensor(distances)
+
+
+def box_distance(normal, offset, image):
+    """Length of the shortest move inside the box with normal . move <= -offset, by bisection on its multiplier."""
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        move = (image - middle * normal).clamp(0, 1) - image
+        low, high = (low, middle) if float(normal @ move) <= -offset else (middle, high)
+    return float(((image - high * normal).clamp(0, 1) - image).norm())
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_cw_reaches_the_boundary_of_a_linear_model_at_every_scale_of_the_logits(linear, scale):
+    model = linear(scale * torch.randn(5, 64), scale * torch.randn(5))
+    images = 0.3 + 0.4 * torch.rand(8, 1, 8, 8)
+    labels = model(images).argmax(1)
+    exact = boundary_distance(model, images, labels)
+    result = CarliniWagnerL2(model, search_steps=6, max_iter=200).run(images, labels)
+    assert (result.norm >= exact * (1 - 1e-5)).all()
+    assert (result.norm <= exact * 1.01 + 1e-4).all()
+
+
+def test_cw_reaches_the_boundary_within_an_active_box(linear):
+    torch.manual_seed(3)
+    model = linear(torch.randn(2, 16), torch.tensor([1.0, -1.0]))
+    images = torch.rand(12, 1, 4, 4).round()  # every pixel at a face of the box
+    labels = model(images).argmax(1)
+    exact = []
+    for image, label in zip(images.flatten(1).double(), labels.tolist(), strict=True):
+        normal = (model.weight[label] - model.weight[1 - label]).detach().double()
+        offset = float(normal @ image + (model.bias[label] - model.bias[1 - label]).detach().double())
+        exact.append(box_distance(normal, offset, image))
+    exact = torch.tensor(exact)
+    unconstrained = boundary_distance(model, images, labels)
+    assert (exact > 1.05 * unconstrained).any()  # the box matters in this test
+    result = CarliniWagnerL2(model, search_steps=6, max_iter=300).run(images, labels)
+    assert (result.norm >= exact * (1 - 1e-4)).all()
+    assert (result.norm <= exact * 1.01).all()
+
+
+def test_cw_moves_pixels_at_exactly_zero_and_one(linear):
+    # Only these two pixels count: raising the black one or lowering the white one changes the label.
+    model = linear(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0.0, 0.0]))
+    result = CarliniWagnerL2(model, search_steps=4, max_iter=100).run(torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([0]))
+    assert result.norm.item() == pytest.approx(2**-0.5, rel=0.01)
+    assert result.images.flatten().tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+@pytest.mark.parametrize("shift", [-50.0, -1e4, 1e4])
+def test_cw_does_not_care_for_the_sign_of_the_logits(linear, shift):
+    weight, bias = torch.randn(4, 16).double(), torch.randn(4).double()
+    images = 0.3 + 0.4 * torch.rand(4, 1, 4, 4).double()
+    plain, shifted = linear(weight, bias), linear(weight, bias + shift)
+    labels = plain(images).argmax(1)
+    norms = [
+        CarliniWagnerL2(m, search_steps=6, max_iter=100, lr=0.05).run(images, labels).norm for m in (plain, shifted)
+    ]
+    assert torch.isfinite(norms[1]).all()
+    assert torch.allclose(norms[0], norms[1], rtol=0.01)
+
+
+def test_cw_result_is_what_the_model_says_of_the_images_returned(small_net, batch):
+    images, labels = batch
+    labels = labels.clone()
+    labels[0] = (labels[0] + 1) % 5
+    result = CarliniWagnerL2(small_net, search_steps=5, max_iter=100).run(images, labels)
+    assert isinstance(result, AttackResult)
+    assert result.broken.all()
+    assert (small_net(result.images).argmax(1) != labels).all()
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    measured = (result.images.double() - images.double()).flatten(1).norm(dim=1)
+    assert torch.allclose(result.norm.double(), measured, rtol=1e-6)
+    assert result.norm[0] == 0
+    assert result.iterations[0] == 0
+    assert torch.equal(result.images[0], images[0])
+    assert (result.iterations[1:] >= 1).all()
+    assert (result.iterations <= 5 * 100).all()
+
+
+def test_cw_is_at_least_as_strong_as_foolbox(small_net, batch):
+    images, labels = batch
+    attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=6, steps=100)
+    _, theirs, _ = attack(foolbox.PyTorchModel(small_net, (0, 1), device="cpu"), images, labels, epsilons=None)
+    their_norms = (theirs - images).flatten(1).norm(dim=1)
+    our_norms = CarliniWagnerL2(small_net, search_steps=6, max_iter=100).run(images, labels).norm
+    quartiles = torch.tensor([0.25, 0.5, 0.75])
+    assert our_norms.mean() <= 1.01 * their_norms.mean()
+    assert (our_norms.quantile(quartiles) <= 1.01 * their_norms.quantile(quartiles)).all()
+
+
+def test_cw_finds_the_closest_label_where_another_has_the_smaller_margin(linear):
+    # Label 1 is behind by 1.0 at distance 2.0, label 2 by 1.5 at distance 0.3: the loss alone leads to label 1.
+    weight = torch.zeros(3, 25)
+    weight[1, 0], weight[2, 1:] = 0.5, 5.0 / 24**0.5
+    model = linear(weight, torch.tensor([1.25, 0.0, -12.75]))
+    images = torch.full((1, 1, 5, 5), 0.5)
+    labels = torch.tensor([0])
+    exact = boundary_distance(model, images, labels)
+    result = CarliniWagnerL2(model, search_steps=2, max_iter=100).run(images, labels)
+    assert result.norm.item() == pytest.approx(exact.item(), rel=0.01)
+
+
+def test_cw_outcome_does_not_depend_on_the_rest_of_the_batch(small_net, batch):
+    # Double precision: in single, other kernels for other batch sizes send Adam on slightly different ways.
+    images, labels = batch[0].double(), batch[1]
+    attack = CarliniWagnerL2(small_net.double(), search_steps=4, max_iter=50)
+    together = attack.run(images, labels)
+    for row in (0, 7):
+        alone = attack.run(images[row : row + 1], labels[row : row + 1])
+        assert torch.allclose(alone.norm[0], together.norm[row], rtol=1e-6)
+        assert alone.iterations[0] == together.iterations[row]
+
+
+def test_cw_is_reproducible_and_uses_no_global_randomness(small_net, batch):
+    attack = CarliniWagnerL2(small_net, search_steps=3, max_iter=30, restarts=2, seed=5)
+    torch.manual_seed(1)
+    first = attack.run(*batch)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second = attack.run(*batch)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_cw_restarts_are_never_worse_and_depend_on_the_seed(small_net, batch):
+    once, twice, other = (
+        CarliniWagnerL2(small_net, search_steps=2, max_iter=50, lr=0.05, restarts=restarts, seed=seed).run(*batch)
+        for restarts, seed in ((1, 0), (3, 0), (3, 9))
+    )
+    assert (twice.norm <= once.norm).all()
+    assert (twice.norm < once.norm).any()
+    assert not torch.equal(twice.norm, other.norm)
+
+
+def test_cw_leaves_no_trace_on_the_model(small_net, batch):
+    small_net.train()
+    small_net[1].eval()  # frozen normalisation in a training model
+    small_net[0].weight.requires_grad_(False)
+    small_net[5].weight.grad = torch.ones_like(small_net[5].weight)
+    before = copy.deepcopy(small_net.state_dict())
+    modes = [module.training for module in small_net.modules()]
+    CarliniWagnerL2(small_net, search_steps=2, max_iter=10)(*batch)
+    assert [module.training for module in small_net.modules()] == modes
+    assert [p.requires_grad for p in small_net.parameters()] == [False] + [True] * 7
+    assert torch.equal(small_net[5].weight.grad, torch.ones_like(small_net[5].weight))
+    assert all(p.grad is None for name, p in small_net.named_parameters() if name != "5.weight")
+    assert all(torch.equal(value, before[name]) for name, value in small_net.state_dict().items())
+
+
+def test_cw_restores_the_model_when_it_fails(batch):
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 5)
+
+        def forward(self, x):
+            if torch.is_grad_enabled():
+                raise RuntimeError("no gradient today")
+            return self.layer(x.flatten(1))
+
+    model = Fails().train()
+    with torch.no_grad():
+        labels = model(batch[0]).argmax(1)
+    with pytest.raises(RuntimeError, match="no gradient today"):
+        CarliniWagnerL2(model)(batch[0], labels)
+    assert model.training
+    assert model.layer.training
+    assert model.layer.weight.requires_grad
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_cw_works_without_gradients_around_it(small_net, batch, mode):
+    expected = CarliniWagnerL2(small_net, search_steps=2, max_iter=20).run(*batch)
+    with mode():
+        images = batch[0] * 1.0  # an inference tensor, as Lightning's test loop hands it over
+        result = CarliniWagnerL2(small_net, search_steps=2, max_iter=20).run(images, batch[1] + 0)
+    assert torch.equal(result.images, expected.images)
+    assert not result.images.requires_grad
+
+
+def test_cw_attacks_a_model_without_parameters(linear, capsys):
+    model = linear(torch.eye(2), torch.zeros(2), trainable=False)
+    adversarial = CarliniWagnerL2(model, search_steps=3, max_iter=100)(
+        torch.tensor([[[[0.8, 0.2]]]]), torch.tensor([0])
+    )
+    assert model(adversarial).argmax(1).item() == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_cw_counts_iterations_of_each_c_and_not_in_all(small_net, batch):
+    attack = CarliniWagnerL2(small_net, search_steps=3, max_iter=17, abort_early=False)
+    assert (attack.run(*batch).iterations == 3 * 17).all()
+
+
+def test_cw_with_eps_agrees_with_minimum_norms_and_costs_less(small_net, batch):
+    images, labels = batch
+    norms = CarliniWagnerL2(small_net, search_steps=6, max_iter=100, lr=0.05).run(images, labels)
+    ordered = norms.norm.sort().values
+    widest = (ordered[5:12] / ordered[4:11]).argmax()  # the verdicts are clear for eps inside a wide gap
+    eps = (ordered[4:11][widest] * ordered[5:12][widest]).sqrt().item()
+    result = CarliniWagnerL2(small_net, search_steps=6, max_iter=100, lr=0.05, eps=eps).run(images, labels)
+    assert torch.equal(result.broken, norms.norm <= eps)
+    assert (result.norm[result.broken] <= eps).all()
+    assert torch.isinf(result.norm[~result.broken]).all()
+    assert torch.equal(result.images[~result.broken], images[~result.broken])
+    assert result.iterations[result.broken].sum() < 0.5 * norms.iterations[result.broken].sum()
+
+
+def test_cw_with_eps_leaves_proven_samples_alone_and_shrinks_the_batch(batch):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sizes = []
+
+        def forward(self, x):
+            if torch.is_grad_enabled():
+                self.sizes.append(len(x))
+            return x.flatten(1)
+
+    images = torch.full((16, 1, 1, 2), 0.5)
+    images[:, 0, 0, 0] = torch.linspace(0.55, 1.0, 16)  # distances 0.035 to 0.354
+    labels = torch.zeros(16, dtype=torch.int64)
+    model = Counts()
+    radius = torch.zeros(16)
+    radius[8:] = 0.2
+    result = CarliniWagnerL2(model, search_steps=2, max_iter=100, eps=0.15).run(images, labels, radius=radius)
+    exact = (images[:, 0, 0, 0] - 0.5) / 2**0.5
+    assert torch.equal(result.broken, (exact < 0.15) & (radius < 0.15))
+    assert (result.iterations[8:] == 0).all()
+    assert torch.isinf(result.norm[8:]).all()
+    assert model.sizes[0] == 8
+    assert all(later <= earlier for earlier, later in itertools.pairwise(model.sizes))
+    assert model.sizes[-1] == (~result.broken[:8]).sum()
+
+
+def test_cw_without_eps_ignores_the_radius(small_net, batch):
+    attack = CarliniWagnerL2(small_net, search_steps=2, max_iter=20)
+    result = attack.run(*batch, radius=torch.full((16,), 1e-9))
+    assert torch.equal(result.norm, attack.run(*batch).norm)
+    assert attack.minimum_norm
+    assert not CarliniWagnerL2(small_net, eps=1.0).minimum_norm
+
+
+def test_cw_says_infinity_where_the_label_cannot_change(linear):
+    model = linear(torch.zeros(3, 4), torch.tensor([1.0, 0.0, -1.0]))
+    images = torch.rand(2, 1, 2, 2)
+    result = CarliniWagnerL2(model, search_steps=3, max_iter=20).run(images, torch.tensor([0, 1]))
+    assert result.norm.tolist() == [float("inf"), 0.0]
+    assert result.broken.tolist() == [False, True]
+    assert torch.equal(result.images, images)
+
+
+def test_cw_takes_an_empty_batch(small_net):
+    result = CarliniWagnerL2(small_net).run(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+    assert result.images.shape == (0, 1, 8, 8)
+    assert result.norm.shape == (0,)
+
+
+def test_cw_confirms_its_images_on_a_model_that_rounds_by_batch_size():
+    class Rounds(nn.Module):
+        """Gives the true label a little more in a batch of another size, as low-precision kernels may."""
+
+        def forward(self, x):
+            x = x.flatten(1)
+            return torch.stack([x[:, 0] + (1e-4 if len(x) == 3 else 0.0), x[:, 1]], 1)
+
+    images = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9]]).view(3, 1, 1, 2)
+    labels = torch.tensor([0, 0, 0])  # the third is wrong already, so two are searched
+    result = CarliniWagnerL2(Rounds(), search_steps=3, max_iter=100).run(images, labels)
+    assert result.broken.all()
+    assert (Rounds()(result.images).argmax(1) != labels).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"search_steps": 0}, "search_steps must be at least 1, got 0"),
+        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"restarts": 0}, "restarts must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"lr": 0.0}, "lr must be a positive number, got 0.0"),
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
+        ({"eps": float("nan")}, "eps must be a positive number, got nan"),
+        ({"initial_c": -1.0}, "initial_c must be a positive number, got -1.0"),
+    ],
+)
+def test_cw_refuses_bad_settings(small_net, settings, message):
+    with pytest.raises(ValueError, match=message):
+        CarliniWagnerL2(small_net, **settings)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.full((2, 1, 8, 8), 1.5), torch.tensor([0, 1]), r"images must lie in \[0, 1\]"),
+        (torch.full((2, 1, 8, 8), float("nan")), torch.tensor([0, 1]), r"images must lie in \[0, 1\]"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), "images must be a float32 or float64"),
+        (torch.zeros(2, 1, 8, 8), torch.tensor([0]), "labels must be 2 integers"),
+        (torch.zeros(2, 1, 8, 8), torch.tensor([0.0, 1.0]), "labels must be 2 integers"),
+        (torch.zeros(2, 1, 8, 8), torch.tensor([0, 5]), r"labels must lie in \[0, 4\], got 0 to 5"),
+    ],
+)
+def test_cw_refuses_a_bad_batch(small_net, images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        CarliniWagnerL2(small_net).run(images, labels)
+
+
+def test_cw_refuses_logits_that_are_no_logits(batch):
+    with pytest.raises(ValueError, match="K >= 2"):
+        CarliniWagnerL2(nn.Sequential(nn.Flatten(), nn.Linear(64, 1))).run(*batch)
+
+    class Nan(nn.Module):
+        def forward(self, x):
+            logits = x.flatten(1)[:, :3] * 0
+            return logits + torch.tensor([1.0, 0.0, 0.0]) + (torch.nan if torch.is_grad_enabled() else 0.0)
+
+    with pytest.raises(ValueError, match="not finite"):
+        CarliniWagnerL2(Nan()).run(batch[0], torch.zeros(16, dtype=torch.int64))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cw_follows_the_images_to_the_gpu(small_net, batch):
+    attack = CarliniWagnerL2(small_net, search_steps=3, max_iter=50)
+    on_cpu = attack.run(*batch)
+    small_net.cuda()
+    on_gpu = attack.run(batch[0].cuda(), batch[1].cuda())
+    assert on_gpu.images.is_cuda
+    assert torch.allclose(on_gpu.norm.cpu(), on_cpu.norm, rtol=0.05)

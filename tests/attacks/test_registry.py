@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from l2nnn_lightning.attacks import ATTACKS, AttackResult, CarliniWagnerL2, build_attack
+
+NAMES = ["cw", "pgd_l2", "pgd_linf", "fgsm", "autoattack_l2", "autoattack_linf"]
+
+
+def test_registry_lists_the_attacks_with_their_norm():
+    assert list(ATTACKS) == NAMES
+    assert [ATTACKS[name].norm_kind for name in NAMES] == ["L2", "L2", "Linf", "Linf", "L2", "Linf"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_attack_runs_by_name(small_net, batch, name):
+    eps = 3.0 if ATTACKS[name].norm_kind == "L2" else 0.4
+    attack = build_attack(name, small_net, eps=eps, max_iter=10, restarts=2, seed=1)
+    result = attack.run(*batch, radius=torch.zeros(16))
+    assert isinstance(result, AttackResult)
+    assert attack.norm_kind == ATTACKS[name].norm_kind
+    assert attack.minimum_norm is False
+    assert result.broken.sum() >= 4
+    assert (result.norm[result.broken] <= eps).all()
+
+
+def test_only_cw_searches_for_minimum_norms(small_net):
+    assert build_attack("cw", small_net).minimum_norm
+    for name in NAMES[1:]:
+        assert ATTACKS[name].needs_eps
+        with pytest.raises(ValueError, match="eps must be given: only cw can search for the minimum norm"):
+            build_attack(name, small_net)
+
+
+def test_settings_reach_the_attack(small_net):
+    attack = build_attack("cw", small_net, eps=1.5, max_iter=77, restarts=3, seed=9)
+    assert isinstance(attack, CarliniWagnerL2)
+    assert (attack.eps, attack.max_iter, attack.restarts, attack.seed) == (1.5, 77, 3, 9)
+    assert build_attack("autoattack_l2", small_net, eps=1.0).max_iter == 100
+
+
+def test_unknown_attack_is_refused_with_the_names(small_net):
+    with pytest.raises(ValueError, match=f"unknown attack 'deepfool': use one of {', '.join(NAMES)}"):
+        build_attack("deepfool", small_net)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
+        ({"eps": -1.0}, "eps must be a positive number, got -1.0"),
+        ({"eps": 1.0, "max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"eps": 1.0, "restarts": 0}, "restarts must be at least 1, got 0"),
+        ({"eps": 1.0, "seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_bad_settings_are_refused_for_every_attack(small_net, name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_attack(name, small_net, **settings)

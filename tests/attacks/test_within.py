@@ -1,0 +1,234 @@
+import copy
+import sys
+
+import pytest
+import torch
+import torchattacks
+from torch import nn
+
+from l2nnn_lightning.attacks.autoattack import AutoAttack
+from l2nnn_lightning.attacks.pgd import FGSM, PGD
+
+
+def measured(result, images, order):
+    return torch.linalg.vector_norm((result.images.double() - images.double()).flatten(1), order, dim=1)
+
+
+def test_pgd_l2_breaks_a_linear_model_just_beyond_its_margin(linear):
+    torch.manual_seed(3)
+    model = linear(torch.randn(2, 64), torch.zeros(2))
+    images = 0.4 + 0.2 * torch.rand(8, 1, 8, 8)
+    logits = model(images).detach()
+    labels = logits.argmax(1)
+    distances = (logits[:, 0] - logits[:, 1]).abs() / (model.weight[0] - model.weight[1]).norm().item()
+    for row in range(8):
+        one = images[row : row + 1], labels[row : row + 1]
+        assert not PGD(model, "L2", 0.99 * distances[row].item(), 20, restarts=2).run(*one).broken
+        assert PGD(model, "L2", 1.01 * distances[row].item(), 20, restarts=2).run(*one).broken
+
+
+@pytest.mark.parametrize("attack", ["pgd", "fgsm"])
+def test_linf_attacks_break_a_linear_model_just_beyond_its_margin(linear, attack):
+    torch.manual_seed(4)
+    weight = torch.randn(2, 64)
+    model = linear(weight, -0.5 * weight.sum(1))  # a tie at grey, so that the box is far away
+    images = 0.4 + 0.2 * torch.rand(8, 1, 8, 8)
+    logits = model(images).detach()
+    labels = logits.argmax(1)
+    # The L1 norm is dual to the L-infinity norm; one step of the sign is optimal for a linear model.
+    distances = (logits[:, 0] - logits[:, 1]).abs() / (model.weight[0] - model.weight[1]).abs().sum().item()
+    for row in range(8):
+        for factor, expected in ((0.99, False), (1.01, True)):
+            eps = factor * distances[row].item()
+            built = PGD(model, "Linf", eps, 20) if attack == "pgd" else FGSM(model, eps)
+            assert built.run(images[row : row + 1], labels[row : row + 1]).broken.item() is expected
+
+
+@pytest.mark.parametrize(("norm_kind", "order", "eps"), [("L2", 2, 0.15), ("Linf", torch.inf, 0.02)])
+def test_pgd_result_is_what_the_model_says_of_the_images_returned(small_net, batch, norm_kind, order, eps):
+    images, labels = batch
+    labels = labels.clone()
+    labels[0] = (labels[0] + 1) % 5
+    result = PGD(small_net, norm_kind, eps, 20, restarts=2).run(images, labels)
+    assert 2 <= result.broken.sum() < 16
+    with torch.no_grad():
+        assert torch.equal(small_net(result.images).argmax(1) != labels, result.broken)
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    distances = measured(result, images, order)
+    assert torch.allclose(distances[result.broken], result.norm[result.broken].double())
+    assert (distances <= eps).all()
+    assert torch.isinf(result.norm[~result.broken]).all()
+    assert (distances[~result.broken] == 0).all()
+    assert result.norm[0] == 0
+    assert result.iterations[0] == 0
+    assert (result.iterations[~result.broken] == 40).all()
+
+
+@pytest.mark.parametrize(("norm_kind", "kind", "eps"), [("L2", "PGDL2", 1.2), ("Linf", "PGD", 0.2)])
+def test_pgd_breaks_all_that_plain_torchattacks_breaks(small_net, batch, norm_kind, kind, eps):
+    images, labels = batch
+    torch.manual_seed(0)
+    plain = getattr(torchattacks, kind)(small_net, eps=eps, alpha=2.5 * eps / 20, steps=20)(images, labels)
+    with torch.no_grad():
+        theirs = small_net(plain).argmax(1) != labels
+    assert theirs.any()
+    ours = PGD(small_net, norm_kind, eps * 1.001, 20, loss="ce").run(images, labels)
+    assert ours.broken[theirs].all()
+
+
+def test_margin_loss_keeps_a_gradient_where_cross_entropy_has_none(linear):
+    model = linear(1e4 * torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2))
+    image, label = torch.tensor([[[[0.7, 0.3]]]]), torch.tensor([0])
+    assert PGD(model, "L2", 0.4, 20, loss="margin").run(image, label).broken
+    assert not PGD(model, "L2", 0.4, 20, loss="ce").run(image, label).broken
+
+
+def test_margin_loss_follows_the_gradient_of_the_margin(small_net, batch):
+    images, labels = batch
+    x = images.clone().requires_grad_()
+    logits = small_net(x)
+    own = logits[torch.arange(16), labels]
+    other = torch.stack([torch.cat([row[:k], row[k + 1 :]]).max() for row, k in zip(logits, labels, strict=True)])
+    (gradient,) = torch.autograd.grad((other - own).sum(), x)
+    step = (images + 0.2 * (1 - 1e-5) * gradient.sign()).clamp(0, 1)
+    with torch.no_grad():
+        expected = small_net(step).argmax(1) != labels
+    result = FGSM(small_net, 0.2).run(images, labels)
+    assert expected.any()
+    assert torch.equal(result.broken, expected)
+    assert torch.allclose(result.images[expected], step[expected], atol=1e-7)
+
+
+def test_restarts_see_only_what_is_unbroken_and_change_with_the_seed(small_net, batch):
+    once, thrice, again, other = (
+        PGD(small_net, "L2", 1.3, 3, restarts=restarts, seed=seed).run(*batch)
+        for restarts, seed in ((1, 0), (3, 0), (3, 0), (3, 7))
+    )
+    assert thrice.broken[once.broken].all()
+    assert torch.equal(thrice.iterations[once.broken], once.iterations[once.broken])
+    assert torch.equal(thrice.images, again.images)
+    assert not torch.equal(thrice.images, other.images)
+
+
+@pytest.mark.parametrize(("norm_kind", "proof"), [("L2", 0.5), ("Linf", 0.5 * 8)])
+def test_proven_samples_are_not_attacked(linear, norm_kind, proof):
+    model = linear(torch.eye(2, 64), torch.zeros(2))
+    images = torch.zeros(3, 1, 8, 8)
+    images[:, 0, 0, 0] = 0.01
+    radius = torch.tensor([0.0, 0.99 * proof, 1.01 * proof])  # the last is a lie, and believed
+    result = PGD(model, norm_kind, 0.5, 5).run(images, torch.zeros(3, dtype=torch.int64), radius=radius)
+    assert result.broken.tolist() == [True, True, False]
+    assert result.iterations.tolist() == [5, 5, 0]
+
+
+def test_attacks_leave_no_trace_on_the_model_or_the_global_generator(small_net, batch):
+    small_net.train()
+    small_net[1].eval()
+    before = copy.deepcopy(small_net.state_dict())
+    modes = [module.training for module in small_net.modules()]
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    for attack in (
+        PGD(small_net, "L2", 1.0, 3),
+        PGD(small_net, "Linf", 0.1, 3),
+        FGSM(small_net, 0.1),
+        AutoAttack(small_net, "L2", 0.5, 1),
+    ):
+        with torch.inference_mode():
+            result = attack.run(batch[0] * 1.0, batch[1])
+        assert not result.images.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in small_net.modules()] == modes
+    assert all(p.requires_grad and p.grad is None for p in small_net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in small_net.state_dict().items())
+
+
+@pytest.mark.parametrize(("norm_kind", "order", "eps"), [("L2", 2, 1.2), ("Linf", torch.inf, 0.2)])
+def test_autoattack_breaks_what_pgd_breaks_and_stays_inside(small_net, batch, norm_kind, order, eps):
+    images, labels = batch
+    pgd = PGD(small_net, norm_kind, 0.95 * eps, 20).run(images, labels)
+    result = AutoAttack(small_net, norm_kind, eps, 10).run(images, labels)
+    assert pgd.broken.any()
+    assert result.broken[pgd.broken].all()
+    with torch.no_grad():
+        assert torch.equal(small_net(result.images).argmax(1) != labels, result.broken)
+    assert (measured(result, images, order) <= eps).all()
+    assert (result.iterations > 0).all()
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_autoattack_takes_few_labels_and_keeps_the_tracer(linear, labels):
+    model = linear(torch.eye(labels, 64), torch.zeros(labels))
+    images = torch.zeros(2, 1, 8, 8)
+    images[0, 0, 0, 0], images[1, 0, 0, 0] = 0.2, 0.9  # distances 0.2 / sqrt(2) and 0.9 / sqrt(2)
+
+    def tracer(frame, event, argument):
+        return None
+
+    previous = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        result = AutoAttack(model, "L2", 0.3, 5).run(images, torch.tensor([0, 0]))
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(previous)
+    assert result.broken.tolist() == [True, False]
+
+
+def test_attacks_take_a_model_without_parameters(linear, capsys):
+    model = linear(torch.eye(2), torch.zeros(2), trainable=False)
+    image, label = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    for attack in (PGD(model, "L2", 0.3, 5), FGSM(model, 0.3)):
+        assert attack.run(image, label).broken
+    assert capsys.readouterr().out == ""
+
+
+def test_attacks_take_an_empty_batch_and_one_that_is_wrong_throughout(small_net, batch):
+    for attack in (PGD(small_net, "Linf", 0.1, 3), FGSM(small_net, 0.1), AutoAttack(small_net, "L2", 0.5, 1)):
+        assert attack.run(batch[0][:0], batch[1][:0]).norm.shape == (0,)
+        wrong = attack.run(batch[0], (batch[1] + 1) % 5)
+        assert wrong.broken.all()
+        assert (wrong.iterations == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda m: PGD(m, "L1", 1.0), "norm_kind must be L2 or Linf, got 'L1'"),
+        (lambda m: PGD(m, "L2", 0.0), "eps must be a positive number, got 0.0"),
+        (lambda m: PGD(m, "L2", float("inf")), "eps must be a positive number, got inf"),
+        (lambda m: PGD(m, "L2", 1.0, 0), "max_iter must be at least 1, got 0"),
+        (lambda m: PGD(m, "L2", 1.0, restarts=0), "restarts must be at least 1, got 0"),
+        (lambda m: PGD(m, "L2", 1.0, step_size=-0.1), "step_size must be a positive number, got -0.1"),
+        (lambda m: PGD(m, "L2", 1.0, loss="mse"), "loss must be margin or ce, got 'mse'"),
+        (lambda m: FGSM(m, 0.1, loss="mse"), "loss must be margin or ce, got 'mse'"),
+        (lambda m: AutoAttack(m, "L2", -1.0), "eps must be a positive number, got -1.0"),
+    ],
+)
+def test_attacks_refuse_bad_settings(build, message):
+    with pytest.raises(ValueError, match=message):
+        build(nn.Identity())
+
+
+def test_attacks_refuse_a_bad_batch(small_net, batch):
+    images, labels = batch
+    for attack in (PGD(small_net, "L2", 1.0), FGSM(small_net, 0.1), AutoAttack(small_net, "L2", 1.0)):
+        with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], got values from"):
+            attack.run(images - 0.5, labels)
+        with pytest.raises(ValueError, match=r"images must have shape \(B, C, H, W\)"):
+            attack.run(images.flatten(1), labels)
+        with pytest.raises(ValueError, match=r"radius must have shape \(16,\)"):
+            attack.run(images, labels, radius=torch.zeros(3))
+        with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\]"):
+            attack.run(images, labels + 5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_attacks_follow_the_images_to_the_gpu(small_net, batch):
+    attacks = [PGD(small_net, "L2", 2.0, 20), FGSM(small_net, 0.3), AutoAttack(small_net, "L2", 2.0, 2)]
+    small_net.cuda()
+    for attack in attacks:
+        result = attack.run(batch[0].cuda(), batch[1].cuda())
+        assert result.images.is_cuda
+        assert result.broken.any()

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import jacobian_norm
+
+from l2nnn_lightning.nn import ScaledSigmoid, TwoSided, TwoSidedReLU
+
+SLACK = 1 + 1e-6
+PIECES = {
+    "two_sided_relu": TwoSidedReLU,
+    "two_sided_of_relu": lambda: TwoSided(torch.relu),
+    "two_sided_of_tanh": lambda: TwoSided(torch.tanh),
+    "sigmoid": lambda: ScaledSigmoid(3, height=0.7),
+    "two_sided_of_sigmoid": lambda: TwoSided(ScaledSigmoid(3, height=2.5)),
+}
+
+
+@given(st.sampled_from(sorted(PIECES)), st.integers(0, 999), st.floats(1e-3, 30))
+def test_pieces_are_nonexpansive_by_their_jacobian(name, seed, scale):
+    x = scale * torch.randn(3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    assert jacobian_norm(PIECES[name]().double(), x) <= SLACK
+
+
+@given(st.sampled_from(sorted(PIECES)), st.integers(0, 999), st.floats(1e-3, 30))
+def test_pieces_are_nonexpansive_between_any_two_points(name, seed, scale):
+    x, y = scale * torch.randn(2, 1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    piece = PIECES[name]().double()
+    assert (piece(x) - piece(y)).norm() <= (x - y).norm() * SLACK
+
+
+def test_two_sided_relu_keeps_distances_within_one_sign_pattern_and_channels_in_order():
+    x = torch.tensor([[1.0, -2.0, 3.0]])
+    assert TwoSidedReLU()(x).tolist() == [[1, 0, 3, 0, 2, 0]]
+    assert TwoSided(torch.relu)(x).tolist() == [[1, 0, 3, 0, 2, 0]]
+    other = torch.tensor([[4.0, -1.0, 0.5]])
+    torch.testing.assert_close((TwoSidedReLU()(x) - TwoSidedReLU()(other)).norm(), (x - other).norm())
+
+
+def test_two_sided_relu_along_another_dimension():
+    assert TwoSidedReLU(dim=2)(torch.ones(2, 3, 4)).shape == (2, 3, 8)
+
+
+def test_scaled_sigmoid_has_slope_one_at_zero_for_each_height():
+    sigmoid = ScaledSigmoid(2, height=3.0).double()
+    with torch.no_grad():
+        sigmoid.log_height[1] = torch.tensor(0.25).log()
+    x = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+    y = sigmoid(x)
+    assert y.detach()[0].tolist() == pytest.approx([1.5, 0.125])
+    assert torch.autograd.grad(y.sum(), x)[0][0].tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("arguments", [{"height": 0}, {"height": -1.0}, {"height": float("inf")}, {"num_features": 0}])
+def test_scaled_sigmoid_refuses_bad_heights(arguments):
+    with pytest.raises(ValueError, match="must be"):
+        ScaledSigmoid(**arguments)
