@@ -1,6 +1,7 @@
 """Reading checkpoints: never executed, and every way of being broken said in one line."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from l2nnn_lightning.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
 from l2nnn_lightning.errors import UserError
 
-__all__ = ["load_classifier", "read_checkpoint", "run_folder_of"]
+__all__ = ["check_resumable", "load_classifier", "read_checkpoint", "run_folder_of"]
 
 _CLASSIFIERS: dict[str, type[Classifier]] = {kind.__name__: kind for kind in (L2NNNClassifier, OrdinaryClassifier)}
 
@@ -33,7 +34,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: name a .ckpt file from the checkpoints folder of a run")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # such a file is refused below
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} was not read: it holds more than weights and plain values, or is damaged") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -41,6 +44,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters", "l2nnn_lightning"} <= set(checkpoint):
         raise UserError(f"{path} is not a checkpoint of l2nnn_lightning: it was written by something else")
     return checkpoint
+
+
+def check_resumable(classifier: Classifier, checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Refuse to resume from a checkpoint without the state of the training, or of another network.
+
+    Args:
+        classifier: what is about to be trained.
+        checkpoint: as from :func:`read_checkpoint`.
+        path: its file, for the message.
+
+    Raises:
+        UserError: if the checkpoint cannot be resumed from.
+    """
+    if not {"global_step", "optimizer_states", "loops"} <= set(checkpoint):
+        raise UserError(f"{path} holds weights only: resume from a full checkpoint, such as last.ckpt")
+    mine, saved = ({key: value.shape for key, value in part["state_dict"].items()} for part in (
+        {"state_dict": classifier.state_dict()}, checkpoint))
+    if mine != saved:
+        raise UserError(f"{path} was written by another network: resume with the config of its own run")
 
 
 def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:

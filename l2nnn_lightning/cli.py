@@ -1,7 +1,9 @@
 """The two commands: train (LightningCLI with a run folder) and evaluate."""
 
 import argparse
+import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,9 +14,10 @@ import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from l2nnn_lightning.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint
-from l2nnn_lightning.checkpoints import read_checkpoint, run_folder_of
+from l2nnn_lightning.checkpoints import check_resumable, read_checkpoint, run_folder_of
 from l2nnn_lightning.classifier import Classifier, L2NNNClassifier
 from l2nnn_lightning.data import ImageDataModule
 from l2nnn_lightning.errors import UserError
@@ -23,6 +26,17 @@ from l2nnn_lightning.run_folder import RunLogger, check_free, new_run_folder
 __all__ = ["evaluate", "main", "train"]
 
 DEFAULT_CONFIG = "configs/mnist5k.yaml"
+
+# What Lightning says in every run whatever happens: nothing to act on, and it would hide the one line of an error.
+_CHATTER = re.compile(r"Seed set to|GPU available|TPU available|💡|Loading `train_dataloader`")
+_IGNORED_WARNINGS = (
+    ".*does not have many workers.*",  # few, large batches from memory need no worker processes
+    ".*log_every_n_steps.*",  # metrics are logged once an epoch
+    ".*Experiment logs directory.*|.*Checkpoint directory.*",  # a resumed run goes on in its own folder
+    ".*args parameter is intended to run from within Python.*",  # which is what train() does
+    ".*LeafSpec.*",  # Lightning 2.6 calls torch by a name that it has deprecated since
+    "Total length of `list` across ranks is zero.*",  # val_size: 0 asks for it
+)
 
 
 def train(args: Sequence[str] | None = None) -> int:
@@ -44,7 +58,7 @@ def main(command: Callable[[Sequence[str]], object], args: Sequence[str] | None 
     """
     try:
         command(sys.argv[1:] if args is None else args)
-    except (ValueError, OSError, argparse.ArgumentError) as error:
+    except (ValueError, OSError, argparse.ArgumentError, MisconfigurationException) as error:
         if os.environ.get("L2NNN_DEBUG") == "1":
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
@@ -61,7 +75,7 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         self.name = Path(_option(args, "--config", "-c") or "run").stem
-        self.resumed_at: int | None = None
+        self.checkpoint: dict[str, Any] | None = None
         super().__init__(
             Classifier,
             ImageDataModule,
@@ -70,6 +84,7 @@ class TrainCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback,
             save_config_kwargs={"overwrite": True},
@@ -102,7 +117,7 @@ class TrainCLI(LightningCLI):
         config: Namespace = self.config
         folder = Path(config.run_dir) if config.run_dir else None
         if config.ckpt_path is not None:
-            self.resumed_at = int(read_checkpoint(config.ckpt_path)["global_step"])
+            self.checkpoint = read_checkpoint(config.ckpt_path)
             resumed = run_folder_of(config.ckpt_path)
             folder = folder or resumed
             if folder is not None and (resumed is None or folder.resolve() != resumed.resolve()):
@@ -120,6 +135,10 @@ class TrainCLI(LightningCLI):
         ordinary = not isinstance(self.model, L2NNNClassifier)
         metric = self.config.best_metric or ("val/accuracy" if ordinary else "val/radius_mean")
         checkpoints = self.run_folder / "checkpoints"
+        resumed_at: int | None = None
+        if self.checkpoint is not None:
+            check_resumable(self.model, self.checkpoint, self.config.ckpt_path)
+            resumed_at = self.checkpoint["global_step"]
         ours: list[pl.Callback] = [
             EpochSeed(int(self.config.seed_everything)),
             EpochLines(),
@@ -131,7 +150,7 @@ class TrainCLI(LightningCLI):
         else:
             kwargs["enable_progress_bar"] = False
         return super().instantiate_trainer(
-            logger=[RunLogger(self.run_folder, self.resumed_at), *loggers],
+            logger=[RunLogger(self.run_folder, resumed_at), *loggers],
             callbacks=[callback for callback in callbacks if callback is not None] + ours,
             default_root_dir=str(self.run_folder),
             **kwargs,
@@ -149,9 +168,7 @@ def _train(args: Sequence[str]) -> None:
         args = ["--config", _default_config(args), *args]
     elif config is not None and not Path(config).is_file():
         raise UserError(f"there is no config {config}: see the folder configs/")
-    # Few, large batches from memory need no worker processes; both warnings say that they are missing.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*log_every_n_steps.*|.*Experiment logs directory.*|.*Checkpoint directory.*")
+    _silence()
     cli = TrainCLI(args)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if cli.trainer.interrupted:
@@ -183,6 +200,24 @@ def _option(args: Sequence[str], *names: str) -> str | None:
     return None
 
 
+def _silence() -> None:
+    for message in _IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logger = logging.getLogger(name)
+        if _is_news not in logger.filters:
+            logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return _CHATTER.match(record.getMessage()) is None
+
+
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if text else type(error).__name__
+    """Shorten jsonargparse's report on an optional value, which lists why it is neither valid nor None."""
+    text = str(error)
+    head = re.match(r'Parser key "[^"]*":', text)
+    while block := re.search(r"^( *)Errors:\n(?P<bullet> +- )", text, re.MULTILINE):
+        text = re.split(rf"\n {{0,{len(block['bullet']) - 2}}}\S", text[block.end() :])[0]
+    words = [head[0] if head and head[0] not in text else "", *text.split()]
+    return " ".join(words).strip() or type(error).__name__

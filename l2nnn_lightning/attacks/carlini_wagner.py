@@ -247,7 +247,7 @@ class CarliniWagnerL2(Attack):
             closest = closest.clamp_min(self.eps)
         if self.initial_c is not None:
             return torch.full_like(closest, self.initial_c), goals, closest
-        c = 2 * closest / slopes.gather(1, order[:, :1])[:, 0]
+        c = 6 * closest / slopes.gather(1, order[:, :1])[:, 0]
         return c.nan_to_num(1.0, 1.0, 1.0).clamp(1e-10, 1e10), goals, closest
 
     def _iterate(self, rows: Rows) -> None:

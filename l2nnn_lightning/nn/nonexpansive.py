@@ -33,6 +33,8 @@ __all__ = [
 
 Bound = Literal["gram"]
 BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {"gram": gram_bound}
+# Far above the squares that float32 cannot hold, far below those of any weight that matters.
+_NEGLIGIBLE = 1e-30
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -104,15 +106,11 @@ class NonexpansiveWeight(nn.Module):
     def hard_norm(self, weight: Tensor) -> Tensor:
         """Compute what hard scaling divides each matrix of a raw weight by: ``sqrt(b(W))``, (groups,).
 
-        A zero matrix is left as it is, hence 1. In evaluation the result is in float64.
+        It is 1 for a matrix so small that its squares lose precision, which is nonexpansive as it is. In evaluation
+        the result is in float64.
         """
-        matrices = self.matrices(weight if self.training else _to_float64(weight))
-        # b(cW) = c^2 b(W): a largest entry of 1 keeps the Gram matrix clear of overflow and underflow.
-        peak_G11 = matrices.detach().abs().amax((1, 2), keepdim=True)
-        peak_G11 = torch.where(peak_G11 < torch.finfo(torch.float32).tiny, 1, peak_G11)
-        bound_G = BOUNDS[self.bound](matrices / peak_G11)
-        is_zero_G = bound_G == 0
-        return torch.where(is_zero_G, 1, torch.where(is_zero_G, 1, bound_G).sqrt() * peak_G11[:, 0, 0])
+        bound_G = BOUNDS[self.bound](self.matrices(weight if self.training else _to_float64(weight)))
+        return torch.where(bound_G < _NEGLIGIBLE, 1, bound_G).sqrt()
 
 
 def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
