@@ -52,7 +52,7 @@ def certify_logits(logits_BK: Tensor, gap_lipschitz: float) -> Certificate:
     gap_B = confidence_gap(logits_BK)
     slack_B = _ULPS * torch.finfo(logits_BK.dtype).eps * logits_BK.abs().amax(1)
     radius_B = (gap_B - slack_B).clamp_min(0) / gap_lipschitz
-    proved_B = logits_BK.isfinite().all(1)
+    proved_B = logits_BK.isfinite().all(1) & gap_B.isfinite()  # the gap of finite logits may overflow
     return Certificate(logits_BK.argmax(1), gap_B, torch.where(proved_B, radius_B, 0))
 
 

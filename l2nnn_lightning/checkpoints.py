@@ -41,7 +41,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} was not read: it holds more than weights and plain values, or is damaged") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged or no checkpoint: use another one, such as last.ckpt") from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters", "l2nnn_lightning"} <= set(checkpoint):
+    parts = ("state_dict", "hyper_parameters", "l2nnn_lightning")
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
         raise UserError(f"{path} is not a checkpoint of l2nnn_lightning: it was written by something else")
     return checkpoint
 
@@ -59,8 +60,10 @@ def check_resumable(classifier: Classifier, checkpoint: dict[str, Any], path: st
     """
     if not {"global_step", "optimizer_states", "loops"} <= set(checkpoint):
         raise UserError(f"{path} holds weights only: resume from a full checkpoint, such as last.ckpt")
-    mine, saved = ({key: value.shape for key, value in part["state_dict"].items()} for part in (
-        {"state_dict": classifier.state_dict()}, checkpoint))
+    mine, saved = (
+        {key: value.shape for key, value in part["state_dict"].items()}
+        for part in ({"state_dict": classifier.state_dict()}, checkpoint)
+    )
     if mine != saved:
         raise UserError(f"{path} was written by another network: resume with the config of its own run")
 

@@ -57,13 +57,13 @@ class Classifier(pl.LightningModule):
         super().__init__()
         if optimizer not in ("adam", "adamw", "sgd"):
             raise ValueError(f"optimizer must be 'adam', 'adamw' or 'sgd', got {optimizer!r}")
-        for name, value, valid in (
-            ("learning_rate", learning_rate, learning_rate > 0),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-            ("warmup_steps", warmup_steps, warmup_steps >= 0),
-        ):
-            if not valid:
-                raise ValueError(f"{name} must not be {value}")
+        if schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule must be 'cosine' or 'constant', got {schedule!r}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         if not 0 <= final_lr <= 1:
             raise ValueError(f"final_lr must be in [0, 1], got {final_lr}")
         self.network = network
@@ -76,6 +76,7 @@ class Classifier(pl.LightningModule):
         #: What the base learning rate is multiplied with from there on.
         self.schedule_scale = 1.0
         self.radii = tuple(radii)
+        self._was_hard = False
         self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.train_gap = ConfidenceGap()
         self.eval_loss = MeanMetric()
@@ -179,6 +180,8 @@ class Classifier(pl.LightningModule):
         self._log_evaluation("test")
 
     def _evaluate(self, batch: Batch) -> None:
+        # Noted here, since averaged weights may have been put back by the end of the epoch.
+        self._was_hard = self.is_hard
         logits = self(batch.image)
         certificate = self.certificate(logits.float())
         self.eval_loss.update(self.loss_terms(batch._replace(adversarial=None), logits)["loss"], len(batch.label))
@@ -192,7 +195,7 @@ class Classifier(pl.LightningModule):
         self.log(f"{stage}/accuracy", self.eval_accuracy.compute(), prog_bar=True)
         self.log(f"{stage}/gap_mean", self.eval_gap.compute(), prog_bar=True)
         self.log(f"{stage}/radius_mean", self.eval_radius.compute())
-        self.log(f"{stage}/hard", float(self.is_hard))
+        self.log(f"{stage}/hard", float(self._was_hard))
         for radius, accuracy in zip(self.radii, self.eval_certified.compute(), strict=True):
             self.log(f"{stage}/certified_{radius_key(radius)}", accuracy)
         for metric in (self.eval_loss, self.eval_accuracy, self.eval_gap, self.eval_radius, self.eval_certified):

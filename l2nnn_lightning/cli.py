@@ -12,9 +12,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from l2nnn_lightning.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint
 from l2nnn_lightning.checkpoints import check_resumable, read_checkpoint, run_folder_of
@@ -66,6 +66,15 @@ def main(command: Callable[[Sequence[str]], object], args: Sequence[str] | None 
     return 0
 
 
+class RunConfig(SaveConfigCallback):
+    """Write ``config.yaml`` without where the run is and what it was resumed from, so that it can start another one."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any) -> None:
+        config = config.clone()
+        config.run_dir = config.ckpt_path = None
+        super().__init__(parser, config, **kwargs)
+
+
 class TrainCLI(LightningCLI):
     """LightningCLI with a run folder, our callbacks and resuming; model, data and trainer come from the config.
 
@@ -86,7 +95,7 @@ class TrainCLI(LightningCLI):
             load_from_checkpoint_support=False,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            save_config_callback=SaveConfigCallback,
+            save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"exit_on_error": False, "prog": "train.py"},
             trainer_defaults={
@@ -214,10 +223,17 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    """Shorten jsonargparse's report on an optional value, which lists why it is neither valid nor None."""
+    """Cut jsonargparse's report on a value that fits none of several types down to the reasons that matter."""
     text = str(error)
     head = re.match(r'Parser key "[^"]*":', text)
-    while block := re.search(r"^( *)Errors:\n(?P<bullet> +- )", text, re.MULTILINE):
-        text = re.split(rf"\n {{0,{len(block['bullet']) - 2}}}\S", text[block.end() :])[0]
+    given = re.search(r"^ *Given value: (.*)", text, re.MULTILINE)
+    while block := re.search(r"^ *Errors:\n( +)- ", text, re.MULTILINE):
+        errors = text[block.start() :].split(f"\n{block[1]}- ")[1:]
+        errors[-1] = errors[-1].split("\n")[0]
+        types = [line.removeprefix("Expected a ") for line in errors if line.startswith("Expected a ")]
+        if len(types) == len(errors) and given is not None:
+            text = f"expected {' or '.join(types[:-1] or types)}, got {given[1]}"
+        else:
+            text = errors[0]
     words = [head[0] if head and head[0] not in text else "", *text.split()]
     return " ".join(words).strip() or type(error).__name__

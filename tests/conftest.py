@@ -6,9 +6,40 @@ import torch
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+from terminal import Terminal
+
 # Busy machines make timings unreliable; the same examples on every run keep a failure repeatable.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of made-up images of three labels."""
+    from made_up_images import write_image_folder
+
+    return write_image_folder(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of train.py on them."""
+    from made_up_images import write_config
+
+    from l2nnn_lightning import cli
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py"])
+        config = write_config(folder / "tiny.yaml", images)
+        assert cli.train(["--config", config, "--run_dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Terminal:
+    """What the commands print."""
+    return Terminal(capfd, caplog)
 
 
 @pytest.fixture(autouse=True)

@@ -34,9 +34,10 @@ class CarliniWagnerL2(Attack):
     """Find the closest misclassified image by the attack of Carlini and Wagner (2017), not targeted.
 
     Minimises ``||x' - x||^2 + c max(margin(x'), 0)`` by Adam, over the hyperbolic tangent's argument of ``x'`` so that
-    ``x'`` stays in [0, 1], for a ``c`` that is searched per sample: times ten until an adversarial image is found,
-    then by bisection (geometric). ``margin`` is the logit of the true label minus the largest other one. The best
-    image is then pulled back along the straight line to ``x`` as far as it stays misclassified.
+    ``x'`` stays in [0, 1]. ``margin`` is the logit of the true label minus that of a rival: in turn the label that
+    looks closest, whichever is ahead, and the one that looks second closest, each with its own search over ``c``: times
+    ten until an adversarial image is found, then by geometric bisection. Last, the best image is pulled back along the
+    straight line to ``x`` as far as it stays misclassified.
 
     Every sample has its own c, optimizer state, iteration count and end: what else is in the batch does not matter,
     and samples that are finished leave the batch, so that the cost falls with them. With ``eps`` the attack decides
@@ -45,7 +46,7 @@ class CarliniWagnerL2(Attack):
 
     Args:
         model: maps images (B, ...) in [0, 1] to logits (B, K), K >= 2. Attacked in evaluation mode, left untouched.
-        search_steps: number of values of c that are tried per sample, >= 1.
+        search_steps: number of values of c that are tried per sample, all rivals together, >= 1.
         max_iter: largest number of iterations for each c, >= 1.
         lr: Adam's step size in the space of the tangent's argument, > 0.
         eps: L2 threshold, > 0; None searches for the minimum norm.
@@ -222,7 +223,7 @@ class CarliniWagnerL2(Attack):
 
         A label looks as far away as its margin divided by the norm of its margin's gradient. The label with the
         smallest margin is often not the closest one, and an attack that only follows it stays in its basin. At
-        distance d the pull of the norm, 2 d, balances that of the margin, c ||gradient||.
+        distance d the pull of the norm, 2 d, balances that of the margin, c ||gradient||; c starts at twice that.
         """
         image = image.clone().requires_grad_()
         logits = self._logits(image)
@@ -247,7 +248,7 @@ class CarliniWagnerL2(Attack):
             closest = closest.clamp_min(self.eps)
         if self.initial_c is not None:
             return torch.full_like(closest, self.initial_c), goals, closest
-        c = 6 * closest / slopes.gather(1, order[:, :1])[:, 0]
+        c = 4 * closest / slopes.gather(1, order[:, :1])[:, 0]
         return c.nan_to_num(1.0, 1.0, 1.0).clamp(1e-10, 1e10), goals, closest
 
     def _iterate(self, rows: Rows) -> None:

@@ -35,7 +35,9 @@ class BestCheckpoint(ModelCheckpoint):
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Refuse every checkpoint of a network that proves nothing yet."""
         module = trainer.lightning_module
-        if isinstance(module, L2NNNClassifier) and not module.is_hard:
+        # What was validated, and is saved, may be an average of weights that is not hard yet.
+        was_hard = bool(trainer.callback_metrics.get("val/hard", True))
+        if isinstance(module, L2NNNClassifier) and not (module.is_hard and was_hard):
             return False
         return super().check_monitor_top_k(trainer, current)
 

@@ -87,7 +87,7 @@ class HardScalingSwitch(pl.Callback):
         return type(self).__name__
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers: the best value, the epochs waited, the epoch of the switch."""
+        """Plain numbers: the best value, the epochs waited, the last epoch in penalty mode."""
         return {"best": self.best, "waited": self.waited, "switched_at": self.switched_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -97,10 +97,13 @@ class HardScalingSwitch(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Raise the penalty weight; switch before the first step where that is asked for."""
+        if self.switched_at is not None and self.switched_at == trainer.current_epoch - 1:
+            # Early stopping and checkpoints look at an epoch's metrics after this callback: they saw soft ones since.
+            _forget_scores(trainer)
         if not isinstance(pl_module, L2NNNClassifier) or pl_module.is_hard:
             return
         if self.switch_epoch is not None and trainer.current_epoch >= self.switch_epoch:
-            self._switch(trainer, pl_module, "as configured")
+            self._switch(trainer, pl_module, trainer.current_epoch - 1, "as configured")
             return
         progress = min(1.0, trainer.current_epoch / self.penalty_epochs)
         pl_module.penalty_weight = pl_module.hparams["penalty_weight"] * self.penalty_factor**progress
@@ -126,7 +129,7 @@ class HardScalingSwitch(pl.Callback):
                 reason = reason or f"at the latest, {self.latest:g} of the epochs"
         # Every process must switch at the same step.
         if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
-            self._switch(trainer, pl_module, reason or "as another process decided")
+            self._switch(trainer, pl_module, trainer.current_epoch, reason or "as another process decided")
 
     def _look(self, trainer: pl.Trainer) -> str | None:
         """Compare the metric with its best value; return why to switch, or None."""
@@ -150,22 +153,30 @@ class HardScalingSwitch(pl.Callback):
         best = "none" if self.best is None else f"{self.best:.4g}"
         return f"{self.monitor} has not improved on {best} for {self.waited} epochs"
 
-    def _switch(self, trainer: pl.Trainer, pl_module: L2NNNClassifier, reason: str) -> None:
+    def _switch(self, trainer: pl.Trainer, pl_module: L2NNNClassifier, last_soft_epoch: int, reason: str) -> None:
         bound = largest_bound(pl_module.network)
         pl_module.harden()
-        self.switched_at = trainer.current_epoch
+        self.switched_at = last_soft_epoch
         pl_module.restart_schedule(self.lr_factor)
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if isinstance(callback, EarlyStopping):
-                callback.wait_count = 0
-                callback.best_score = torch.tensor(math.inf if callback.mode == "min" else -math.inf)
-            elif isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
-                callback.best_k_models.clear()
-                callback.kth_best_model_path = callback.best_model_path = ""
-                callback.best_model_score = callback.current_score = None
-                callback.kth_value = torch.tensor(math.inf if callback.mode == "min" else -math.inf)
+        _forget_scores(trainer)
         rank_zero_info(
             f"Switched to hard scaling at epoch {trainer.current_epoch}, step {trainer.global_step} "
             f"({reason}); the largest bound was {bound:.3f}"
         )
+
+
+def _forget_scores(trainer: pl.Trainer) -> None:
+    """Reset early stopping and best checkpoints."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping):
+            if callback.wait_count >= callback.patience and callback.stopped_epoch == trainer.current_epoch:
+                # Its patience ended together with the penalty; nothing is proved yet, so training goes on.
+                trainer.should_stop, callback.stopped_epoch = False, 0
+            callback.wait_count = 0
+            callback.best_score = torch.tensor(math.inf if callback.mode == "min" else -math.inf)
+        elif isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+            callback.best_k_models.clear()
+            callback.kth_best_model_path = callback.best_model_path = ""
+            callback.best_model_score = callback.current_score = None
+            callback.kth_value = torch.tensor(math.inf if callback.mode == "min" else -math.inf)

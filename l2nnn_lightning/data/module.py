@@ -268,6 +268,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             drop_last=drop_last,
             collate_fn=_as_is,
             pin_memory=on_gpu,
+            # An iterator draws a seed for workers; from the global generator, a resumed epoch would draw once less.
+            generator=torch.Generator(),
         )
 
 

@@ -17,6 +17,7 @@ from l2nnn_lightning.checkpoints import load_classifier, run_folder_of
 from l2nnn_lightning.classifier import Classifier
 from l2nnn_lightning.data import DATAMODULES, ImageDataModule, build_datamodule
 from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.evaluation.environment import hardware
 from l2nnn_lightning.evaluation.loop import attack_images, certify_images
 from l2nnn_lightning.evaluation.run import AttackInfo, RunInfo
 from l2nnn_lightning.evaluation.tables import rich_table, summary_rows
@@ -41,7 +42,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     parser.add_argument("--radii", default="0.5,1,1.58,2,3", help="radii of certified accuracy (default: %(default)s)")
     parser.add_argument("--attacks", default="", help="names, separated by commas, such as cw,pgd_l2")
     parser.add_argument("--eps", type=float, default=1.58, help="the attacks' largest perturbation (default: 1.58)")
-    parser.add_argument("--max_iter", type=int, default=1000, help="the attacks' iterations (default: 1000)")
+    parser.add_argument("--max_iter", type=int, help="the attacks' iterations (default: each attack's own)")
+    parser.add_argument("--minimum_norm", action="store_true", help="cw: the nearest adversary, also beyond eps")
     parser.add_argument("--attack_proven", action="store_true", help="attack also what is proven safe within eps")
     parser.add_argument("--output", help="the folder to write (default: evaluation/ in the run folder)")
     parser.add_argument("--batch_size", type=int, default=500, help="images at once (default: 500)")
@@ -65,9 +67,9 @@ def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
     options = evaluation_parser().parse_args(args)
     started = time.perf_counter()
     radii = _numbers("--radii", options.radii)
-    for name in ("limit", "max_iter", "batch_size"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    for name, least in (("limit", 1), ("max_iter", 1), ("batch_size", 1), ("seed", 0)):
+        if getattr(options, name) is not None and getattr(options, name) < least:
+            raise UserError(f"--{name} must be at least {least}, got {getattr(options, name)}")
     if not 0 < options.eps < math.inf:
         raise UserError(f"--eps must be positive and finite, got {options.eps}")
     names = [name.strip() for name in options.attacks.split(",") if name.strip()]
@@ -95,6 +97,7 @@ def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
             seed=options.seed,
             batch_size=options.batch_size,
             attack_proven=options.attack_proven,
+            minimum_norm=options.minimum_norm,
         )
         attacks.append(info)
     run = RunInfo(
@@ -106,6 +109,7 @@ def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
         seconds=time.perf_counter() - started,
         command=shlex.join(["python", "evaluate.py", *args]),
         radius_kind=classifier.radius_kind,
+        hardware=hardware(device),
     )
     results = write_evaluation(
         output,
@@ -166,7 +170,7 @@ def _device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} is not available here: use cpu") from error
     return device
@@ -174,7 +178,10 @@ def _device(name: str | None) -> torch.device:
 
 def _output(options: argparse.Namespace) -> Path:
     if options.output is not None:
-        return Path(options.output)
+        output = Path(options.output)
+        if any(path.exists() and not path.is_dir() for path in (output, *output.parents)):
+            raise UserError(f"--output {output} is not a folder: choose another one")
+        return output
     folder = run_folder_of(options.ckpt_path)
     if folder is None:
         raise UserError(f"{options.ckpt_path} is in no run folder: say where to write with --output")

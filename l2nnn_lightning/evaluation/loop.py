@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.attacks import build_attack
+from l2nnn_lightning.attacks import ATTACKS, build_attack
 from l2nnn_lightning.classifier import Classifier
 from l2nnn_lightning.evaluation.records import AttackRecords, Records
 from l2nnn_lightning.evaluation.run import AttackInfo
@@ -43,10 +44,11 @@ def attack_images(
     name: str,
     *,
     eps: float,
-    max_iter: int,
+    max_iter: int | None,
     seed: int,
     batch_size: int,
-    attack_proven: bool,
+    attack_proven: bool = False,
+    minimum_norm: bool = False,
 ) -> tuple[Records, AttackInfo, Tensor]:
     """Attack every image with one attack; the records gain its verdicts.
 
@@ -56,16 +58,19 @@ def attack_images(
         records: what is known of them.
         name: the attack, see ``l2nnn_lightning.attacks.ATTACKS``.
         eps: its largest perturbation, > 0.
-        max_iter: its iterations, >= 1.
+        max_iter: its iterations, >= 1; by default the attack's own.
         seed: its seed.
         batch_size: images at once.
         attack_proven: attack also what is proven safe within ``eps``; by default that is taken as safe.
+        minimum_norm: let an attack that needs no ``eps`` look for the nearest adversary of every image.
 
     Returns:
         The records, how the attack was run, and the attacked images (float32).
     """
     network = fold(classifier.network).eval().requires_grad_(False)
-    attack = build_attack(name, network, eps=eps, max_iter=max_iter, seed=seed)
+    spec = ATTACKS[name]
+    limit = None if minimum_norm and not spec.needs_eps else eps
+    attack = build_attack(name, network, eps=limit, max_iter=max_iter, seed=seed)
     radii = torch.from_numpy(records.radius).to(classifier.device)
     labels = torch.from_numpy(records.label).to(classifier.device)
     broken, norms, predictions, attacked = [], [], [], []
@@ -73,7 +78,7 @@ def attack_images(
         task = progress.add_task(name, total=len(images))
         counts = {"broken": 0, "proven": 0}
         for rows in _batches(len(images), batch_size):
-            radius = None if attack_proven or attack.norm_kind != "L2" else radii[rows]
+            radius = None if attack_proven or limit is None else radii[rows]
             result = attack.run(_floats(images[rows], classifier.device), labels[rows], radius=radius)
             with torch.no_grad():
                 predictions.append(network(result.images).argmax(1).cpu())
@@ -81,7 +86,7 @@ def attack_images(
             norms.append(result.norm.cpu())
             attacked.append(result.images.float().cpu())
             counts["broken"] += int(result.broken.sum())
-            counts["proven"] += 0 if radius is None else int((radius >= eps).sum())
+            counts["proven"] += 0 if radius is None else int((result.iterations == 0).sum() - (result.norm == 0).sum())
             progress.update(
                 task,
                 advance=rows.stop - rows.start,
@@ -90,7 +95,7 @@ def attack_images(
     verdicts = AttackRecords(
         torch.cat(broken).numpy(), torch.cat(norms).float().numpy(), torch.cat(predictions).numpy()
     )
-    info = AttackInfo(name, attack.norm_kind, eps, max_iter, attack.minimum_norm)
+    info = AttackInfo(name, attack.norm_kind, eps, max_iter or spec.max_iter, attack.minimum_norm)
     return replace(records, attacks={**records.attacks, name: verdicts}), info, torch.cat(attacked)
 
 
@@ -104,6 +109,13 @@ def _floats(images: Tensor, device: torch.device) -> Tensor:
 
 
 def _progress() -> Progress:
+    console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )

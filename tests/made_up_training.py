@@ -1,0 +1,35 @@
+"""A tiny classifier and a quiet trainer for the images of ``made_up_images``."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from made_up_images import SHAPE
+
+from l2nnn_lightning import L2NNNClassifier
+
+
+def make_classifier(**options: Any) -> L2NNNClassifier:
+    settings: dict[str, Any] = {
+        "network": "mlp",
+        "network_args": {"dense": [6]},
+        "image_shape": SHAPE,
+        "num_labels": 3,
+        "learning_rate": 0.01,
+        "warmup_steps": 0,
+    }
+    return L2NNNClassifier(**(settings | options))
+
+
+def make_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    settings: dict[str, Any] = {
+        "max_epochs": 4,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": any(isinstance(callback, pl.callbacks.ModelCheckpoint) for callback in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(default_root_dir=folder, callbacks=list(callbacks), **(settings | options))
