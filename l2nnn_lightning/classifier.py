@@ -38,6 +38,8 @@ class L2NNNClassifier(Classifier):
         penalty_weight: lambda, the weight of the penalty (7) while soft, >= 0.
         gamma: the weight of L_b (5).
         omega: the weight of L_c (6), which rewards the gap.
+        omega_late: its weight in the late part of the training, if another: first the gap, then accuracy.
+        late: the fraction of the epochs after which that part begins, in [0, 1].
         z: the sharpness of L_c.
         u: the initial scales of L_a (4).
         v: the (initial) scale of L_b.
@@ -71,6 +73,8 @@ class L2NNNClassifier(Classifier):
         penalty_weight: float = 0.1,
         gamma: float = 1.0,
         omega: float = 0.5,
+        omega_late: float | None = None,
+        late: float = 0.7,
         z: float = 10.0,
         u: float = 1.0,
         v: float = 1.0,
@@ -102,7 +106,12 @@ class L2NNNClassifier(Classifier):
         if init not in ("orthogonal", "principal"):
             raise ValueError(f"init must be 'orthogonal' or 'principal', got {init!r}")
         self.save_hyperparameters(ignore=["_class_path", "_instantiator"])
+        if omega_late is not None and not omega_late >= 0:
+            raise ValueError(f"omega_late must be at least 0, got {omega_late}")
+        if not 0 <= late <= 1:
+            raise ValueError(f"late must be in [0, 1], got {late}")
         self.penalty_weight = penalty_weight
+        self.omega_late, self.late = omega_late, late
         self.loss = L2NNNLoss(num_labels, gamma, omega, z, u, v, train_v, adversarial_terms)
         if start_hard:
             harden(self.network)
@@ -154,8 +163,11 @@ class L2NNNClassifier(Classifier):
         return self.loss.scaled(self(image))
 
     def on_train_epoch_start(self) -> None:
-        """Look up the mode once an epoch: reading it from the device would stall every step."""
+        """Look up the mode once an epoch, since reading it from the device would stall every step; set omega."""
         self._penalised = not self.is_hard
+        epochs = self.trainer.max_epochs
+        if self.omega_late is not None and epochs and self.current_epoch >= self.late * epochs:
+            self.loss.omega = self.omega_late
 
     def harden(self) -> None:
         """Make the network hard; the function, and with it L_a, stays what it was up to a factor per label."""

@@ -16,6 +16,7 @@ from l2nnn_lightning.data import Batch, ImageDataModule
 from l2nnn_lightning.errors import UserError
 from l2nnn_lightning.metrics import CertifiedAccuracy, ConfidenceGap, MeanRadius, radius_key
 from l2nnn_lightning.nn import is_hard
+from l2nnn_lightning.precision import full_precision
 from l2nnn_lightning.schedules import Schedule, learning_rate_factor
 
 __all__ = ["Classifier", "Optimizer"]
@@ -117,8 +118,9 @@ class Classifier(pl.LightningModule):
     def certify(self, image: Tensor) -> Certificate:
         """Predict and prove: label, confidence gap and certified L2 radius of each image.
 
-        Runs in evaluation mode and outside autocast, in the precision of the weights. A radius of 0 proves nothing;
-        so it is wherever the network is not hard.
+        Runs in evaluation mode, without autocast and TF32, in the precision of the weights. A radius of 0 proves
+        nothing; so it is wherever the network is not hard, and with weights of half precision, whose rounding no bound
+        covers.
 
         Args:
             image: (B, C, H, W) in [0, 1].
@@ -129,8 +131,10 @@ class Classifier(pl.LightningModule):
         training = self.training
         self.eval()
         try:
-            with torch.autocast(image.device.type, enabled=False):
-                return self.certificate(self(image.to(next(self.parameters()).dtype)))
+            with full_precision(image.device):
+                logits = self(image.to(next(self.parameters()).dtype))
+            is_exact = logits.dtype in (torch.float32, torch.float64)
+            return self.certificate(logits) if is_exact else no_certificate(logits)
         finally:
             self.train(training)
 
@@ -182,8 +186,9 @@ class Classifier(pl.LightningModule):
     def _evaluate(self, batch: Batch) -> None:
         # Noted here, since averaged weights may have been put back by the end of the epoch.
         self._was_hard = self.is_hard
-        logits = self(batch.image)
-        certificate = self.certificate(logits.float())
+        with full_precision(batch.image.device):
+            logits = self(batch.image.to(next(self.parameters()).dtype))
+        certificate = self.certificate(logits)
         self.eval_loss.update(self.loss_terms(batch._replace(adversarial=None), logits)["loss"], len(batch.label))
         self.eval_accuracy.update(logits, batch.label)
         self.eval_gap.update(certificate.gap)

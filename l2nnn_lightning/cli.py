@@ -180,11 +180,11 @@ def _train(args: Sequence[str]) -> None:
     _silence()
     cli = TrainCLI(args)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
     if cli.trainer.is_global_zero:
         if isinstance(cli.model, L2NNNClassifier) and not cli.model.is_hard:
             print("the network is still in penalty mode and proves nothing: add the callback HardScalingSwitch")
+        if not (cli.run_folder / "checkpoints" / "best.ckpt").is_file():
+            print("no checkpoint was the best of hard, validated ones: evaluate last.ckpt")
         print(f"run folder: {cli.run_folder}")
 
 
@@ -230,10 +230,9 @@ def _one_line(error: BaseException) -> str:
     while block := re.search(r"^ *Errors:\n( +)- ", text, re.MULTILINE):
         errors = text[block.start() :].split(f"\n{block[1]}- ")[1:]
         errors[-1] = errors[-1].split("\n")[0]
-        types = [line.removeprefix("Expected a ") for line in errors if line.startswith("Expected a ")]
-        if len(types) == len(errors) and given is not None:
-            text = f"expected {' or '.join(types[:-1] or types)}, got {given[1]}"
-        else:
-            text = errors[0]
+        text = errors[0]
+        if given is not None and all(error.startswith("Expected a ") for error in errors):
+            types = [error.removeprefix("Expected a ") for error in errors if "NoneType" not in error]
+            text = f"expected {' or '.join(types)}, got {given[1]}"
     words = [head[0] if head and head[0] not in text else "", *text.split()]
     return " ".join(words).strip() or type(error).__name__
