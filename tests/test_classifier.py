@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from made_up_images import SHAPE, StripesDataModule
 from made_up_training import make_classifier, make_trainer
@@ -291,4 +292,22 @@ def test_validation_reports_what_is_proved(trained: tuple[L2NNNClassifier, Path]
 )
 def test_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        make_classifier(**options)
+
+
+def test_omega_changes_for_the_late_part_of_the_training(tmp_path):
+    seen: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append(pl_module.loss.omega)
+
+    model = make_classifier(omega=1.0, omega_late=0.25, late=0.5, start_hard=True)
+    make_trainer(tmp_path, Watch(), max_epochs=3).fit(model, StripesDataModule(batch_size=16))
+    assert seen == [1.0, 1.0, 0.25]
+
+
+@pytest.mark.parametrize("options", [{"omega_late": -1.0}, {"late": 1.5}])
+def test_a_bad_late_part_is_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
         make_classifier(**options)
