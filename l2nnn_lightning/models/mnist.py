@@ -19,7 +19,7 @@ def conv_l2nnn(
     image_shape: tuple[int, int, int],
     num_labels: int,
     *,
-    channels: Sequence[int] = (16, 32),
+    channels: Sequence[int] = (8, 32),
     kernel_size: int = 5,
     dense: Sequence[int] = (256,),
     head_hidden: Sequence[int] = (),
@@ -34,7 +34,8 @@ def conv_l2nnn(
     Args:
         image_shape: (channels, height, width) of the images.
         num_labels: the number K of labels.
-        channels: filters of each convolution; each is followed by the activation and pooling.
+        channels: filters of each convolution; each is followed by the activation and pooling. Eight principal
+            directions of a 5x5 patch of one channel keep nearly all of its length.
         kernel_size: their odd kernel size, at stride 1 with "same" zero padding.
         dense: outputs of each shared dense layer, each followed by the activation.
         head_hidden: outputs of each inner layer of a label's stack (``head="multi"``).
