@@ -29,7 +29,7 @@ def fill(text: str, root: Path) -> str:
         if path.is_file():
             results = json.loads(path.read_text())
             body = markdown_table(*summary_rows(results))
-            body += f"\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
+            body = body.rstrip() + f"\n\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
         return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
 
     return _PLACE.sub(table, text)
