@@ -1,3 +1,9 @@
+import os
+
+# One thread, here and in subprocesses: tests fork, and a fork of a process whose OpenMP threads have started waits for
+# them for ever. Tiny tensors gain nothing from more.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import sys
 from pathlib import Path
 
@@ -11,6 +17,7 @@ from terminal import Terminal
 # Busy machines make timings unreliable; the same examples on every run keep a failure repeatable.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("suite")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
