@@ -28,6 +28,7 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/mypy
 
 test: lint ## Linters and all tests
+	$(BIN)/pytest --doctest-modules l2nnn_lightning
 	$(BIN)/pytest
 
 clean: ## Remove the environment and the caches, not the runs
