@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.nn.activations import TwoSidedReLU
+from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
 from l2nnn_lightning.nn.nonexpansive import nonexpansive_layers
 from l2nnn_lightning.nn.pooling import NormPool2d
@@ -14,7 +14,18 @@ from l2nnn_lightning.nn.pooling import NormPool2d
 __all__ = ["keep_biases_in_scale"]
 
 # f(c x) = c f(x) for c > 0.
-_HOMOGENEOUS = (TwoSidedReLU, NormPool2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Unflatten, CenterCrop2d, RepeatPerLabel)
+_HOMOGENEOUS = (
+    TwoSidedReLU,
+    MaxMin,
+    NormPool2d,
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.PixelUnshuffle,
+    nn.Flatten,
+    nn.Unflatten,
+    CenterCrop2d,
+    RepeatPerLabel,
+)
 
 
 @torch.no_grad()
@@ -31,13 +42,15 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
 
     Returns:
         By what each logit is divided, (1,) or (K,) in float64; None, with nothing changed, where some module is not
-        positively homogeneous or mixes the labels' parts.
+        positively homogeneous, mixes the labels' parts, or is not scaled by one number a matrix.
     """
     product_G = torch.ones(1, dtype=torch.float64)
     divisors: list[tuple[nn.Parameter, Tensor]] = []
     for module in chain:
         scalings = [scaling for _, scaling in nonexpansive_layers(module)]
         if len(scalings) == 1 and parametrize.is_parametrized(module, "weight"):
+            if not scalings[0].is_uniform:
+                return None
             raw: Tensor = module.parametrizations["weight"].original  # type: ignore[index,union-attr]
             norm_G = scalings[0].hard_norm(raw).double().cpu()
             if len(product_G) > 1 and len(norm_G) != len(product_G):
@@ -49,7 +62,7 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
             if not isinstance(module.module, _HOMOGENEOUS):
                 return None
         elif not isinstance(module, _HOMOGENEOUS) or (
-            len(product_G) > 1 and isinstance(module, TwoSidedReLU) and module.dim == 1
+            len(product_G) > 1 and isinstance(module, TwoSidedReLU | MaxMin) and module.dim == 1
         ):
             return None
     for bias, product in divisors:

@@ -7,15 +7,16 @@ patches as the paper does (section 2.1). The mode is a bool buffer, so it travel
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from typing import Literal, TypeVar, get_args
+from collections.abc import Iterator
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.nn.bounds import gram_bound, gram_penalty
+from l2nnn_lightning.nn.bounds import gram_penalty
+from l2nnn_lightning.nn.scaling import UNIFORM, Bound, ConvShape, Layout, divisor
 
 __all__ = [
     "Bound",
@@ -31,10 +32,6 @@ __all__ = [
     "soften",
 ]
 
-Bound = Literal["gram"]
-BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {"gram": gram_bound}
-# Far above the squares that float32 cannot hold, far below those of any weight that matters.
-_NEGLIGIBLE = 1e-30
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -77,40 +74,60 @@ class NonexpansiveWeight(nn.Module):
     trace): what runs long with fixed weights works on a folded copy, or under ``parametrize.cached()``.
 
     Args:
-        groups: how many matrices the weight is made of, along its first dimension; each is scaled by its own bound.
-        rows: outputs of each of these matrices.
-        copies: the copying factor of a convolution, 1 elsewhere.
-        bound: the upper bound of the squared spectral norm.
+        layout: how the weight is made of matrices.
+        bound: the bound that hard scaling divides by.
     """
 
     hard: Tensor
 
-    def __init__(self, groups: int, rows: int, copies: int, bound: Bound) -> None:
+    def __init__(self, layout: Layout, bound: Bound) -> None:
         super().__init__()
-        self.groups, self.rows, self.copies, self.bound = groups, rows, copies, bound
+        self.layout, self.bound = layout, bound
         self.register_buffer("hard", torch.tensor(False))
+
+    @property
+    def groups(self) -> int:
+        """How many matrices the weight is made of."""
+        return self.layout.groups
+
+    @property
+    def rows(self) -> int:
+        """Outputs of each of these matrices."""
+        return self.layout.rows
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether hard scaling divides each matrix by one number."""
+        return self.bound in UNIFORM
 
     def forward(self, weight: Tensor) -> Tensor:
         """Scale the raw weight; same shape and dtype."""
         with torch.autocast(weight.device.type, enabled=False):
-            norm_G = torch.where(self.hard, self.hard_norm(weight), 1) * math.sqrt(self.copies)
+            norm_GOI = torch.where(self.hard, self.divisor(weight), math.sqrt(self.layout.copies))
             # Rounded down by a few ulp, so that rounding never makes the weight expansive.
-            factor_G = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_G).to(weight.device, weight.dtype)
-            rows_each = weight.shape[0] // self.groups
-            return weight * factor_G.repeat_interleave(rows_each).reshape(-1, *[1] * (weight.dim() - 1))
+            factor_GOI = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_GOI).to(weight.device, weight.dtype)
+            return (self.layout.matrices(weight) * factor_GOI).view_as(weight)
+
+    def divisor(self, weight: Tensor) -> Tensor:
+        """Compute what hard scaling divides a raw weight's matrices by, (groups, 1 or rows, 1 or columns).
+
+        In evaluation the result is in float64.
+        """
+        return divisor(self.bound, self._exact(weight), self.layout)
 
     def matrices(self, weight: Tensor) -> Tensor:
         """View a weight as its batch of matrices (groups, rows, columns), float32 at least."""
-        return weight.to(torch.promote_types(weight.dtype, torch.float32)).reshape(self.groups, self.rows, -1)
+        return self.layout.matrices(weight.to(torch.promote_types(weight.dtype, torch.float32)))
 
     def hard_norm(self, weight: Tensor) -> Tensor:
-        """Compute what hard scaling divides each matrix of a raw weight by: ``sqrt(b(W))``, (groups,).
+        """Compute by what the switch from soft to hard divides each matrix, at most: (groups,)."""
+        return self.divisor(weight).amax((1, 2)) / math.sqrt(self.layout.copies)
 
-        It is 1 for a matrix so small that its squares lose precision, which is nonexpansive as it is. In evaluation
-        the result is in float64.
-        """
-        bound_G = BOUNDS[self.bound](self.matrices(weight if self.training else _to_float64(weight)))
-        return torch.where(bound_G < _NEGLIGIBLE, 1, bound_G).sqrt()
+    def _exact(self, weight: Tensor) -> Tensor:
+        if self.training:
+            return weight.to(torch.promote_types(weight.dtype, torch.float32))
+        # Apple's GPUs have no double precision: their weights go by way of the CPU.
+        return weight.cpu().double() if weight.device.type == "mps" else weight.double()
 
 
 def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
@@ -122,7 +139,11 @@ def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
     Args:
         module: an ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d`` or :class:`LabelwiseLinear`, changed in place. Any
             kernel, stride, zero padding, dilation and groups; circular padding up to the "same" amount.
-        bound: the bound of the squared spectral norm; ``"gram"`` is the paper's b(W), equation (2).
+        bound: the upper bound of the norm that hard scaling divides by, see ``l2nnn_lightning.nn.scaling``.
+            ``"gram"`` is the paper's b(W), equation (2); ``"power"`` its refinement; ``"rows"`` and ``"columns"``
+            scale each row or column by itself; ``"operator"``, ``"operator_rows"`` and ``"operator_columns"`` bound a
+            convolution as an operator instead of copying patches; ``"minimum"`` is the smallest that divides by one
+            number. The suffix ``_power`` refines rows and columns.
 
     Returns:
         ``module`` itself.
@@ -135,7 +156,7 @@ def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
         >>> bool(torch.linalg.matrix_norm(layer.weight, 2) <= 1)
         True
     """
-    if bound not in BOUNDS:
+    if bound not in get_args(Bound):
         raise ValueError(f"bound must be one of {', '.join(get_args(Bound))}, got {bound!r}")
     if isinstance(module, LazyModuleMixin):
         raise ValueError(f"{type(module).__name__} has no weight yet: run a batch through it first")
@@ -143,15 +164,17 @@ def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
         raise ValueError(f"the weight of {type(module).__name__} already has a parametrization")
     if isinstance(module, LabelwiseLinear):
         labels, rows, _ = module.weight.shape
-        scaling = NonexpansiveWeight(labels, rows, 1, bound)
+        layout = Layout(labels, rows)
     elif isinstance(module, nn.Linear):
-        scaling = NonexpansiveWeight(1, module.out_features, 1, bound)
+        layout = Layout(1, module.out_features)
     elif isinstance(module, nn.Conv1d | nn.Conv2d):
-        scaling = NonexpansiveWeight(module.groups, module.out_channels // module.groups, copying_factor(module), bound)
+        copies = copying_factor(module)
+        layout = Layout(module.groups, module.out_channels // module.groups, copies, _conv_shape(module))
     else:
         raise ValueError(
             f"{type(module).__name__} is not supported: use nn.Linear, nn.Conv1d, nn.Conv2d or LabelwiseLinear"
         )
+    scaling = NonexpansiveWeight(layout, bound)
     scaling.train(module.training).to(next(module.parameters()).device)
     parametrize.register_parametrization(module, "weight", scaling)
     return module
@@ -195,6 +218,16 @@ def copying_factor(conv: nn.Conv1d | nn.Conv2d) -> int:
     return factor
 
 
+def _conv_shape(conv: nn.Conv1d | nn.Conv2d) -> ConvShape:
+    circular = conv.padding_mode == "circular"
+    sides = [
+        (1, 1, 1) if len(conv.kernel_size) == 1 else None,
+        *zip(conv.kernel_size, [1, 1] if circular else conv.stride, conv.dilation, strict=False),
+    ]
+    (k1, s1, d1), (k2, s2, d2) = [side for side in sides if side is not None]
+    return ConvShape((k1, k2), (s1, s2), (d1, d2))
+
+
 def harden(module: ModuleT) -> ModuleT:
     """Set every nonexpansive layer to hard scaling ``W / sqrt(b(W))``, in place; returns ``module``."""
     return _set_hard(module, True)
@@ -227,7 +260,7 @@ def penalty(module: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def largest_bound(module: nn.Module) -> float:
-    """Return the largest b(W) of the raw weights: at most 1 means that the network is nonexpansive even soft."""
+    """Return the largest bound of the raw weights: at most 1 means that the network is nonexpansive even soft."""
     bounds = [
         float(scaling.hard_norm(layer.parametrizations["weight"].original).max()) ** 2  # type: ignore[index,union-attr]
         for layer, scaling in nonexpansive_layers(module)
@@ -271,8 +304,3 @@ def _set_hard(module: ModuleT, hard: bool) -> ModuleT:
     for _, scaling in nonexpansive_layers(module):
         scaling.hard.fill_(hard)
     return module
-
-
-def _to_float64(weight: Tensor) -> Tensor:
-    """Double precision; Apple's GPUs have none, so their weights go by way of the CPU."""
-    return weight.cpu().double() if weight.device.type == "mps" else weight.double()

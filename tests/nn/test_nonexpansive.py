@@ -1,4 +1,5 @@
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from l2nnn_lightning.nn import (
     weight_penalty,
 )
 from l2nnn_lightning.nn.nonexpansive import copying_factor
+from l2nnn_lightning.nn.scaling import Bound
 
 SLACK = 1 + 1e-6
+BOUNDS = st.sampled_from(get_args(Bound))
 
 
 def randomised(layer: nn.Module, seed: int, sparse: bool = False) -> nn.Module:
@@ -35,8 +38,9 @@ def randomised(layer: nn.Module, seed: int, sparse: bool = False) -> nn.Module:
     return layer
 
 
-@settings(max_examples=80)
+@settings(max_examples=200)
 @given(
+    bound=BOUNDS,
     rank=st.sampled_from([1, 2]),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -50,7 +54,7 @@ def randomised(layer: nn.Module, seed: int, sparse: bool = False) -> nn.Module:
     seed=st.integers(0, 99),
 )
 def test_zero_padded_convolutions_are_nonexpansive(
-    rank, kernel, stride, padding, dilation, groups, extra, training, double, sparse, seed
+    bound, rank, kernel, stride, padding, dilation, groups, extra, training, double, sparse, seed
 ):
     kind = nn.Conv1d if rank == 1 else nn.Conv2d
     conv = kind(
@@ -62,7 +66,7 @@ def test_zero_padded_convolutions_are_nonexpansive(
         dilation=dilation[:rank],
         groups=groups,
     )
-    layer = harden(nonexpansive(randomised(conv, seed, sparse))).train(training)
+    layer = harden(nonexpansive(randomised(conv, seed, sparse), bound)).train(training)
     if double:
         layer = layer.double()
     size = tuple(d * (k - 1) + 1 + e for k, d, e in zip(kernel[:rank], dilation[:rank], extra[:rank], strict=True))
@@ -70,6 +74,7 @@ def test_zero_padded_convolutions_are_nonexpansive(
 
 
 @given(
+    bound=BOUNDS,
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.integers(1, 3),
     dilation=st.integers(1, 2),
@@ -77,13 +82,13 @@ def test_zero_padded_convolutions_are_nonexpansive(
     size=st.integers(6, 9),
     seed=st.integers(0, 99),
 )
-def test_circular_convolutions_are_nonexpansive_at_every_map_size(kernel, stride, dilation, same, size, seed):
+def test_circular_convolutions_are_nonexpansive_at_every_map_size(bound, kernel, stride, dilation, same, size, seed):
     if same:
         stride, padding = 1, "same"
     else:
         padding = tuple(dilation * (k - 1) // 2 for k in kernel)
     conv = nn.Conv2d(2, 3, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode="circular")
-    layer = harden(nonexpansive(randomised(conv, seed))).double()
+    layer = harden(nonexpansive(randomised(conv, seed), bound)).double()
     assert affine_norm(layer, (2, size, size + 1)) <= SLACK
 
 
@@ -97,9 +102,9 @@ def test_copying_factor_is_reached():
         assert norm**2 == pytest.approx(copying_factor(conv), abs=1e-9)
 
 
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99), st.booleans())
-def test_linear_layers_are_nonexpansive(inputs, outputs, seed, training):
-    layer = harden(nonexpansive(randomised(nn.Linear(inputs, outputs), seed))).train(training)
+@given(BOUNDS, st.integers(1, 20), st.integers(1, 20), st.integers(0, 99), st.booleans())
+def test_linear_layers_are_nonexpansive(bound, inputs, outputs, seed, training):
+    layer = harden(nonexpansive(randomised(nn.Linear(inputs, outputs), seed), bound)).train(training)
     assert affine_norm(lambda x: layer(x.float()), (inputs,)) <= SLACK
 
 
@@ -256,4 +261,4 @@ def test_nonexpansive_refuses_what_it_cannot_prove(module, message):
 
 def test_nonexpansive_refuses_an_unknown_bound():
     with pytest.raises(ValueError, match="bound must be one of"):
-        nonexpansive(nn.Linear(2, 2), bound="power")
+        nonexpansive(nn.Linear(2, 2), bound="spectral")

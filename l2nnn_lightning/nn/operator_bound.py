@@ -1,0 +1,83 @@
+"""Bounds of the convolution operator itself, by the autocorrelation of its kernel."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["input_row_sums", "output_row_sums", "phases"]
+
+
+def input_row_sums(kernel_GOIHW: Tensor) -> Tensor:
+    """Sum the absolute entries of each row of the Gram matrix ``T^T T`` of the stride-1 convolution T.
+
+    On the infinite grid ``T^T T`` is a convolution too, by the kernel's autocorrelation
+    ``R[i, i', d] = sum_o sum_a K[o, i, a] K[o, i', a + d]``; its row for channel i sums to
+    ``s_i = sum_i' sum_d |R[i, i', d]|`` at every position. So ``T^T T <= diag(s)`` (diagonal dominance), the squared
+    norm is at most ``max_i s_i``, and the kernel whose input channel i is divided by ``sqrt(s_i)`` is nonexpansive.
+
+    A map of finite size with zero padding restricts T to some rows and columns, which cannot enlarge its norm. Circular
+    padding reads the same symbol at some frequencies. Dilation spreads T over interleaved grids that do not meet.
+
+    Args:
+        kernel_GOIHW: kernels of G groups, float32 or float64; a stride is first written out by :func:`phases`.
+
+    Shape:
+        (G, O, I, H, W) -> (G, I).
+
+    Returns:
+        The sums, >= 0, differentiable almost everywhere.
+    """
+    groups, outputs, inputs, height, width = kernel_GOIHW.shape
+    columns = kernel_GOIHW.reshape(groups, outputs, inputs * height * width)
+    products = (columns.mT @ columns).reshape(groups, inputs, height, width, inputs, height, width)
+    sums = _diagonal_sums(_diagonal_sums(products.permute(0, 1, 4, 3, 6, 2, 5)).movedim(-1, 3))
+    return sums.abs().sum((2, 3, 4))
+
+
+def output_row_sums(kernel_GOIHW: Tensor) -> Tensor:
+    """Sum the absolute entries of each row of ``T T^T``, as :func:`input_row_sums` does for ``T^T T``.
+
+    The transposed convolution's kernel is the same with its channels swapped and its taps reversed, and reversal only
+    reverses the autocorrelation.
+
+    Shape:
+        (G, O, I, H, W) -> (G, O).
+    """
+    return input_row_sums(kernel_GOIHW.transpose(1, 2))
+
+
+def phases(kernel_GOIHW: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """Write a strided convolution as one of stride 1 over the phases of its input.
+
+    With stride s, output o reads entries ``o s + t``; let ``t = a s + f``, and the entries of phase f form an image of
+    their own that is read at ``o + a``. Where there is a stride, dilation is written out as zeros between the taps.
+
+    Args:
+        kernel_GOIHW: the kernels.
+        stride: of each side.
+        dilation: of each side.
+
+    Shape:
+        (G, O, I, H, W) -> (G, O, I s_h s_w, H', W'), the phases of an input channel one after the other.
+    """
+    for side, (step, spread) in enumerate(zip(stride, dilation, strict=True)):
+        if step == 1:
+            continue
+        taps = kernel_GOIHW.movedim(3 + side, -1)
+        if spread > 1:
+            taps = F.pad(taps[..., None], (0, spread - 1)).flatten(-2)
+        taps = F.pad(taps, (0, -taps.shape[-1] % step))
+        taps = (
+            taps.reshape(*taps.shape[:-1], -1, step).movedim(-1, 3).flatten(2, 3)
+        )
+        kernel_GOIHW = taps.movedim(-1, 3 + side)
+    return kernel_GOIHW
+
+
+def _diagonal_sums(products: Tensor) -> Tensor:
+    """Sum the 2 k - 1 diagonals of each square: (..., k, k) -> (..., 2 k - 1)."""
+    k = products.shape[-1]
+    # Rows in reverse order, each one entry longer than the diagonals are many: so row r lies r entries further right.
+    skewed = F.pad(products.flip(-2), (0, k)).flatten(-2)[..., : k * (2 * k - 1)]
+    return skewed.reshape(*skewed.shape[:-1], k, 2 * k - 1).sum(-2)
