@@ -1,12 +1,16 @@
 """Upper bounds of a matrix's spectral norm: the paper's b(W), equation (2), and its penalty, equation (7)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
-__all__ = ["gram_bound", "gram_penalty", "weight_bound", "weight_penalty"]
+__all__ = ["gram_bound", "gram_penalty", "gram_row_sums", "weight_bound", "weight_penalty"]
 
 # Beyond so many multiplications, or entries, the larger Gram matrix of a layer would cost more than the layer itself.
 _MOST_MULTIPLICATIONS, _MOST_ENTRIES = 2**27, 2**21
+_LARGE_PRODUCT = 128
 
 
 def weight_bound(weight_OI: Tensor) -> Tensor:
@@ -97,6 +101,19 @@ def gram_penalty(weight_GOI: Tensor) -> Tensor:
     return penalties[0] if len(penalties) == 1 else torch.minimum(penalties[0], penalties[1])
 
 
+def gram_row_sums(matrix: Tensor) -> Tensor:
+    """Sum the absolute entries of each row of ``A A^T``, at half of autograd's cost.
+
+    With the symmetric signs ``s_ij`` of the products, ``sum_i u_i d_i`` has the gradient ``sum_j s_ij (u_i + u_j) a_j``
+    for row i: one matrix product.
+
+    Shape:
+        (..., R, C) -> (..., R).
+    """
+    sums: Tensor = _RowSums.apply(matrix)
+    return sums
+
+
 def _check_matrix(weight_OI: Tensor) -> None:
     if weight_OI.dim() != 2:
         raise ValueError(f"weight must be a matrix (outputs, inputs), got shape {tuple(weight_OI.shape)}")
@@ -117,17 +134,62 @@ def _sides(weight_GOI: Tensor) -> list[Tensor]:
 
 
 def _row_sums(matrix: Tensor) -> Tensor:
-    """Sum the absolute entries of each row of ``A A^T``: (..., R, C) -> (..., R)."""
-    return (matrix @ matrix.mT).abs().sum(-1)
+    """Sum the absolute entries of each row of ``A A^T``: (..., R, C) -> (..., R).
+
+    The product is symmetric: of a large one, the blocks below the diagonal are read off those above.
+    """
+    rows = matrix.shape[-2]
+    if rows < _LARGE_PRODUCT:
+        return (matrix @ matrix.mT).abs().sum(-1)
+    upper, lower = matrix[..., : rows // 2, :], matrix[..., rows // 2 :, :]
+    between = (upper @ lower.mT).abs()
+    return torch.cat([_row_sums(upper) + between.sum(-1), _row_sums(lower) + between.sum(-2)], -1)
 
 
 def _excess(matrix: Tensor) -> Tensor:
-    return (_row_sums(matrix) - 1).clamp_min(0).sum(-1)
+    return (gram_row_sums(matrix) - 1).clamp_min(0).sum(-1)
 
 
 def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
-    """r(A A^T) of each matrix: found without gradient, then the winning row is formed again with it."""
-    with torch.no_grad():
-        row = _row_sums(matrix_GRC).argmax(-1)
-    row_G1C = matrix_GRC.gather(1, row[:, None, None].expand(-1, 1, matrix_GRC.shape[-1]))
-    return (row_G1C @ matrix_GRC.mT).abs().sum((-2, -1))
+    """r(A A^T) of each matrix: (G, R, C) -> (G,)."""
+    largest: Tensor = _LargestRowSum.apply(matrix_GRC)
+    return largest
+
+
+class _RowSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, matrix: Tensor) -> Tensor:
+        products = matrix @ matrix.mT
+        ctx.save_for_backward(matrix, products.sign().to(torch.int8))
+        return products.abs_().sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        matrix, sign = ctx.saved_tensors
+        gradient: Tensor = (sign * (grad[..., :, None] + grad[..., None, :])) @ matrix
+        return gradient
+
+
+class _LargestRowSum(torch.autograd.Function):
+    """The largest row sum i, ``sum_j |<a_i, a_j>|``, whose gradient is one outer product instead of a matrix product.
+
+    With ``s_j`` the sign of ``<a_i, a_j>`` it is ``s_j a_i`` for row j, and ``sum_j s_j a_j`` more for row i.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, matrix_GRC: Tensor) -> Tensor:
+        largest_G, row_G = _row_sums(matrix_GRC).max(-1)
+        ctx.save_for_backward(matrix_GRC, row_G)
+        return largest_G
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_G: Tensor) -> Tensor:
+        matrix_GRC, row_G = ctx.saved_tensors
+        group_G = torch.arange(len(row_G), device=row_G.device)
+        row_GC = matrix_GRC[group_G, row_G]
+        sign_G1R = torch.einsum("gc,grc->gr", row_GC, matrix_GRC).sign()[:, None]
+        gradient: Tensor = sign_G1R.mT * (grad_G[:, None] * row_GC)[:, None]
+        gradient[group_G, row_G] += grad_G[:, None] * (sign_G1R @ matrix_GRC)[:, 0]
+        return gradient

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from l2nnn_lightning.nn.bounds import gram_row_sums
+
 __all__ = ["power_bound", "power_row_sums"]
 
 # sqrt(b_t) / ||W|| of Gaussian matrices is 2.35, 1.47, 1.18, 1.07, 1.03 for t = 1 ... 5.
@@ -47,6 +49,8 @@ def power_row_sums(matrix_GRC: Tensor, steps: int) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    if steps == 1:
+        return gram_row_sums(matrix_GRC)
     power = matrix_GRC @ matrix_GRC.mT
     tiny = torch.finfo(power.dtype).tiny
     scale = power.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l2nnn_lightning.nn import weight_bound, weight_penalty
-from l2nnn_lightning.nn.bounds import gram_bound, gram_penalty
+from l2nnn_lightning.nn.bounds import gram_bound, gram_penalty, gram_row_sums
 
 
 def reference_bound(w: np.ndarray) -> float:
@@ -68,3 +68,18 @@ def test_long_matrices_use_one_gram_matrix_and_stay_above_the_norm(shape):
 def test_bounds_refuse_what_is_no_matrix_in_single_or_double(function, weight):
     with pytest.raises(ValueError, match="weight must be"):
         function(weight)
+
+
+@pytest.mark.parametrize("function", [gram_bound, gram_penalty, lambda weight: gram_row_sums(weight).square()])
+@pytest.mark.parametrize("shape", [(2, 3, 7), (1, 9, 4)])
+def test_handwritten_gradients_equal_finite_differences(function, shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(function, weight)
+
+
+def test_row_sums_of_a_large_product_are_put_together_from_blocks():
+    weight = torch.randn(1, 300, 150, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    expected = (weight @ weight.mT).abs().sum(-1)
+    torch.testing.assert_close(gram_row_sums(weight), expected)
+    other = (weight.mT @ weight).abs().sum(-1)
+    torch.testing.assert_close(weight_bound(weight[0]), torch.minimum(expected.max(), other.max()))
