@@ -1,4 +1,4 @@
-"""Nonlinearities that keep distances: two-sided ReLU, its general form and the scaled sigmoid (section 2.2)."""
+"""Nonlinearities that keep distances: two-sided ReLU, its general form, MaxMin, the scaled sigmoid (section 2.2)."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ScaledSigmoid", "TwoSided", "TwoSidedReLU"]
+__all__ = ["MaxMin", "ScaledSigmoid", "TwoSided", "TwoSidedReLU"]
 
 
 class TwoSidedReLU(nn.Module):
@@ -60,6 +60,46 @@ class TwoSided(nn.Module):
         """Double ``dim``."""
         y = self.f(x)
         return torch.cat((y, y - x), self.dim)
+
+
+class MaxMin(nn.Module):
+    """Sort each pair of neighbouring channels, the larger entry first: GroupSort of size 2.
+
+    Nonexpansive, because sorting does not enlarge distances: for a >= b and c >= d, pairing a with c and b with d is at
+    least as close as the other pairing, ``(a - c)^2 + (b - d)^2 <= (a - d)^2 + (b - c)^2`` (the difference is
+    ``2 (a - b) (c - d) >= 0``). Where no pair ties it permutes its entries, so no gradient's norm is lost, and the
+    number of channels stays.
+
+    Args:
+        dim: the dimension whose neighbours (0, 1), (2, 3), ... are paired, the channels.
+
+    Shape:
+        (B, C, ...) -> (B, C, ...), C even.
+
+    Raises:
+        ValueError: if the dimension has an odd size.
+
+    Example:
+        >>> MaxMin()(torch.tensor([[1.0, 2.0, 0.0, -3.0]]))
+        tensor([[ 2.,  1.,  0., -3.]])
+
+    References:
+        Anil, Lucas and Grosse, *Sorting out Lipschitz function approximation*, ICML 2019.
+    """
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sort the pairs of ``dim``."""
+        dim = self.dim % x.dim()
+        size = x.shape[dim]
+        if size % 2:
+            raise ValueError(f"MaxMin sorts pairs: the size of dimension {self.dim} must be even, got {size}")
+        first, second = x.reshape(*x.shape[:dim], size // 2, 2, *x.shape[dim + 1 :]).unbind(dim + 1)
+        pairs = torch.stack((torch.maximum(first, second), torch.minimum(first, second)), dim + 1)
+        return pairs.flatten(dim, dim + 1)
 
 
 class ScaledSigmoid(nn.Module):

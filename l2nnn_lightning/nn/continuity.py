@@ -35,7 +35,7 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
     Let layer l compute ``W_l x + b_l`` and let hard scaling divide W_l by s_l. If everything between the layers is
     positively homogeneous and ``b_l`` is divided by ``s_1 ... s_l``, the signal after layer l is the old one divided
     by that product: each logit changes by one factor and nothing else changes. Layers with one matrix per label have
-    one product per label.
+    one product per label. What comes before the first layer, such as a subtracted mean, sees no change at all.
 
     Args:
         chain: the modules in the order in which one signal passes them, about to be hardened; biases change in place.
@@ -46,8 +46,12 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
     """
     product_G = torch.ones(1, dtype=torch.float64)
     divisors: list[tuple[nn.Parameter, Tensor]] = []
+    begun = False
     for module in chain:
         scalings = [scaling for _, scaling in nonexpansive_layers(module)]
+        begun = begun or bool(scalings)
+        if not begun:
+            continue  # nothing that this module sees will change
         if len(scalings) == 1 and parametrize.is_parametrized(module, "weight"):
             if not scalings[0].is_uniform:
                 return None

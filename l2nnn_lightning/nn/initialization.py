@@ -1,4 +1,4 @@
-"""Initial weights that lose as little distance as possible: orthogonal, or along what the data vary most in."""
+"""Initial weights that lose little distance: orthogonal, the identity, or along what the data vary most in."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,10 @@ from torch.nn import functional as F
 
 from l2nnn_lightning.nn.nonexpansive import LabelwiseLinear, nonexpansive_layers
 
-__all__ = ["orthogonal_", "principal_"]
+__all__ = ["dirac_", "orthogonal_", "principal_"]
+
+# The norm of a filter that begins without a channel of its own.
+_FAINT = 0.02
 
 
 @torch.no_grad()
@@ -25,13 +28,33 @@ def orthogonal_(module: nn.Module) -> None:
 
 
 @torch.no_grad()
+def dirac_(module: nn.Module) -> None:
+    """Let every nonexpansive convolution begin as the identity of its first channels, with zero biases, in place.
+
+    A delta kernel is an isometry whose operator bound is exactly 1. Outputs beyond the number of inputs begin with
+    faint random filters: were they zero, and not read by the next layer either, they would never get a gradient. Their
+    norm of 0.02 enters the Gram matrix as its square. Other layers keep their weights.
+    """
+    for layer, scaling in nonexpansive_layers(module):
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d):
+            continue
+        raw = _raw_weight(layer)
+        nn.init.dirac_(raw, scaling.groups)
+        for kernels in raw.view(scaling.groups, scaling.rows, -1):
+            surplus = kernels[raw.shape[1] :]
+            surplus.normal_(std=_FAINT / kernels.shape[1] ** 0.5)
+        if isinstance(layer.bias, nn.Parameter):
+            layer.bias.zero_()
+
+
+@torch.no_grad()
 def principal_(network: nn.Module, images: Tensor) -> None:
     """Point the orthonormal rows of every layer along the principal directions of what it receives, in place.
 
     Few random rows catch little of a long input: 32 of the 800 directions of a patch a fifth of its length. The
     principal directions catch the most that orthonormal rows can (Eckart and Young, 1936). They are rotated at random
     among themselves, so that all outputs carry alike, and b(W) = 1 as before. Layers are set in the order in which
-    they run; grouped convolutions and one-row stacks keep their weights.
+    they run; grouped convolutions, one-row stacks and recurrent weights keep theirs.
 
     Args:
         network: soft, with orthogonal weights.
@@ -44,6 +67,8 @@ def principal_(network: nn.Module, images: Tensor) -> None:
         handle = layer.register_forward_pre_hook(lambda _, args, received=received: received.append(args[0]))
         network(images)
         handle.remove()
+        if not received:
+            continue
         raw = _raw_weight(layer)
         matrices = raw.view(scaling.groups, scaling.rows, -1)
         for label, matrix in enumerate(matrices):

@@ -28,11 +28,18 @@ def input_row_sums(kernel_GOIHW: Tensor) -> Tensor:
     Returns:
         The sums, >= 0, differentiable almost everywhere.
     """
-    groups, outputs, inputs, height, width = kernel_GOIHW.shape
-    columns = kernel_GOIHW.reshape(groups, outputs, inputs * height * width)
-    products = (columns.mT @ columns).reshape(groups, inputs, height, width, inputs, height, width)
-    sums = _diagonal_sums(_diagonal_sums(products.permute(0, 1, 4, 3, 6, 2, 5)).movedim(-1, 3))
-    return sums.abs().sum((2, 3, 4))
+    groups, _, inputs, height, width = kernel_GOIHW.shape
+    lines = kernel_GOIHW.permute(0, 3, 1, 4, 2).flatten(3)  # (G, H, O, W I)
+    total = kernel_GOIHW.new_zeros(groups, inputs)
+    for shift in range(height):
+        upper, lower = lines[:, : height - shift].flatten(1, 2), lines[:, shift:].flatten(1, 2)
+        products = (upper.mT @ lower).view(groups, width, inputs, width, inputs)
+        shifted = _diagonal_sums(products.permute(0, 2, 4, 1, 3)).abs()  # R[i, i', (shift, .)]: (G, I, I, 2 W - 1)
+        total = total + shifted.sum((2, 3))
+        if shift > 0:
+            # R[i, i', d] = R[i', i, -d]
+            total = total + shifted.sum((1, 3))
+    return total
 
 
 def output_row_sums(kernel_GOIHW: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ def test_crop_ignores_the_margin() -> None:
         ("mnist_small", (1, 8, 8), 4, {"activation": "tanh"}, "activation must be"),
         ("mnist_small", (1, 8, 8), 4, {"pooling": "mean"}, "pooling must be"),
         ("mnist_small", (1, 8, 8), 4, {"head": "none"}, "head must be"),
-        ("mnist_small", (1, 8, 8), 4, {"bound": "power"}, "bound must be one of gram"),
+        ("mnist_small", (1, 8, 8), 4, {"bound": "tight"}, "bound must be one of gram"),
         ("cifar_paper", (3, 8, 8), 4, {}, r"crop must be in \[1, 8\] for images of 8x8, got 28"),
         ("cifar_paper", (3, 8, 8), 4, {"crop": 2}, "a crop of 2 is too small for 2 poolings"),
         ("cifar_paper", (3, 8, 8), 4, {"crop": 8, "kernel_size": 2}, "kernel_size must be odd"),

@@ -1,0 +1,100 @@
+"""A nonexpansive residual network, for CIFAR-10 and images of any other size (appendix A.3)."""
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from l2nnn_lightning.models.activations import Activation, activation_of
+from l2nnn_lightning.models.l2nnn import L2NNN
+from l2nnn_lightning.nn.heads import MultiHead
+from l2nnn_lightning.nn.initialization import dirac_, orthogonal_
+from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
+from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
+from l2nnn_lightning.nn.residual import Residual, SharedOver
+
+__all__ = ["resnet_l2nnn"]
+
+
+def resnet_l2nnn(
+    image_shape: tuple[int, int, int],
+    num_labels: int,
+    *,
+    channels: Sequence[int] = (48, 96),
+    depth: int = 2,
+    kernel_size: int = 3,
+    t: SharedOver = "channel",
+    initial_t: float = math.sqrt(0.5),
+    shared_t: bool = True,
+    normalize: bool = False,
+    dense: Sequence[int] = (256,),
+    head_hidden: Sequence[int] = (),
+    head_bias: bool = True,
+    activation: Activation = "maxmin",
+    mean: float | Sequence[float] = 0.5,
+    bound: Bound = "operator_columns",
+) -> L2NNN:
+    """Build stages of residual blocks, shared dense layers and a stack per label.
+
+    A stage regroups 2x2 pixels into channels, applies one convolution and the activation, then ``depth`` blocks (9),
+    (10) whose branch is convolution, activation, convolution. Kernels begin as the identity: what a stage's first
+    activation gives is sorted (or not negative), the branch hands it on unchanged, and so does the block, for any t.
+
+    Args:
+        image_shape: (channels, height, width) of the images; sides that are no multiple of ``2 ** len(channels)`` are
+            padded with zeros, which keeps every distance.
+        num_labels: the number K of labels.
+        channels: filters of each stage's first convolution; two-sided ReLU doubles the channels of its blocks.
+        depth: residual blocks a stage.
+        kernel_size: the odd kernel size, at stride 1 with "same" zero padding.
+        t: what shares one t of (9) and (10): a block, a channel, or no two entries.
+        initial_t: the initial t, in [0, 1]; 1 is the identity.
+        shared_t: whether (10) uses the t of (9).
+        normalize: subtract the batch's mean behind each branch and scale its channels by factors in [-1, 1] (A.5).
+        dense: outputs of each shared dense layer.
+        head_hidden: outputs of each inner layer of a label's stack.
+        head_bias: whether each logit adds a bias.
+        activation: the nonlinearity of the trunk.
+        mean: what is subtracted from the images, one number or one per channel (A.5).
+        bound: the bound of every layer.
+
+    Returns:
+        The network, soft, with delta kernels and orthogonal dense layers.
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+    if depth < 1 or not channels:
+        raise ValueError(f"depth must be at least 1 and channels not empty, got {depth} and {tuple(channels)}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+    build, widening = activation_of(activation, (*channels, *dense))
+
+    def convolution(inputs: int, outputs: int) -> nn.Conv2d:
+        return nonexpansive(nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2), bound)
+
+    features, rows, columns = image_shape
+    layers: list[nn.Module] = [SubtractMean(mean)]
+    down, right = -rows % 2 ** len(channels), -columns % 2 ** len(channels)
+    if down or right:
+        layers.append(nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2)))
+        rows, columns = rows + down, columns + right
+    for filters in channels:
+        layers += [nn.PixelUnshuffle(2), convolution(4 * features, filters), build()]
+        features, rows, columns = filters * widening, rows // 2, columns // 2
+        for _ in range(depth):
+            branch = [convolution(features, features), build(), convolution(features * widening, features)]
+            if normalize:
+                branch += [SubtractBatchMean(features), BoundedScaling(features)]
+            shape = (features, rows, columns)
+            layers.append(Residual(nn.Sequential(*branch), t, shape, initial=initial_t, shared=shared_t))
+    layers.append(nn.Flatten())
+    features *= rows * columns
+    for outputs in dense:
+        layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
+        features = outputs * widening
+    head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
+    network = L2NNN(nn.Sequential(*layers), head)
+    orthogonal_(network)
+    dirac_(network)
+    return network

@@ -1,0 +1,114 @@
+"""Residual blocks: a split that meets again, equations (9) and (10) of appendix A.3."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from l2nnn_lightning.nn.splitting import Splitting
+
+__all__ = ["Residual", "SharedOver"]
+
+SharedOver = Literal["block", "channel", "entry"]
+
+
+class Residual(nn.Module):
+    """Add a branch to its own input without adding distance, equations (9) and (10).
+
+    ``x1 = t x0``, ``x2 = sqrt(1 - t^2) x0`` and ``y = s x1 + sqrt(1 - s^2) f(x2)``, with t and s in [0, 1], trainable,
+    entry by entry. Nonexpansive whenever the branch f is: the split keeps the norm, ``|dx1|^2 + |dx2|^2 = |dx0|^2``; f
+    does not enlarge it; and for each entry Cauchy and Schwarz give ``(s a + sqrt(1 - s^2) b)^2 <= a^2 + b^2``, so
+    ``|dy|^2 <= |dx1|^2 + |df(x2)|^2 <= |dx0|^2``. At t = s = 1 the block is the identity, at 0 it is f.
+
+    Args:
+        branch: f, any nonexpansive module that keeps the shape. The block itself has no mode: where the branch's
+            layers are soft, nothing is proved.
+        t: what shares one t: the whole block, each channel (dimension 1), or no two entries.
+        shape: with ``t="channel"`` the number of channels, with ``t="entry"`` the shape of one sample, (C, H, W) or
+            (F,); of the channels that take part, where these are not all.
+        initial: the initial t (and s), in [0, 1].
+        shared: whether (10) uses the t of (9); otherwise s is trained by itself.
+        channels: the channels that take part, from the first to before the last one: only they are scaled, and only
+            they enter the branch. The others pass unchanged: ``|dy|^2`` and ``|dx0|^2`` both grow by their distance.
+            None for all.
+
+    Shape:
+        (B, C, ...) -> (B, C, ...); (B, F) as well.
+
+    Raises:
+        ValueError: if an argument is out of range, ``shape`` is missing or does not fit the input, or the branch
+            changes the shape.
+
+    Example:
+        >>> import torch
+        >>> block = Residual(nn.ReLU(), initial=0.6)
+        >>> block(torch.tensor([[1.0, -1.0]])).detach()
+        tensor([[ 1.0000, -0.3600]])
+    """
+
+    def __init__(
+        self,
+        branch: nn.Module,
+        t: SharedOver = "block",
+        shape: int | Sequence[int] | None = None,
+        *,
+        initial: float = math.sqrt(0.5),
+        shared: bool = True,
+        channels: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if t not in get_args(SharedOver):
+            raise ValueError(f"t must be one of {', '.join(get_args(SharedOver))}, got {t!r}")
+        if channels is not None and not 0 <= channels[0] < channels[1]:
+            raise ValueError(f"channels must be (first, end) with 0 <= first < end, got {tuple(channels)}")
+        self.branch, self.t, self.channels = branch, t, channels
+        self.shape = _shape_of_t(t, shape, channels)
+        self.split = Splitting(self.shape, initial)
+        self.merge = self.split if shared else Splitting(self.shape, initial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Split, apply the branch, merge."""
+        if self.channels is None:
+            return self._mix(x)
+        first, end = self.channels
+        if x.shape[1] < end:
+            raise ValueError(f"channels {first} to {end} take part, but the input has {x.shape[1]}")
+        y = x.clone()
+        y[:, first:end] = self._mix(x[:, first:end])
+        return y
+
+    def _mix(self, x0: Tensor) -> Tensor:
+        """Equations (9) and (10)."""
+        (t, t_rest), (s, s_rest) = self._factors(self.split, x0), self._factors(self.merge, x0)
+        branch: Tensor = self.branch(t_rest * x0)
+        if branch.shape != x0.shape:
+            raise ValueError(
+                f"the branch of a residual block must keep the shape: {tuple(x0.shape)} became {tuple(branch.shape)}"
+            )
+        return s * (t * x0) + s_rest * branch
+
+    def _factors(self, splitting: Splitting, x: Tensor) -> list[Tensor]:
+        """Write t and its rest so that they broadcast against the input."""
+        own = tuple(x.shape[1 : 2 if self.t == "channel" else None]) if self.shape else ()
+        if own != self.shape:
+            raise ValueError(f"t is made for {self.shape}, one per {self.t}; the input {tuple(x.shape)} has {own}")
+        return [factor.reshape(*self.shape, *[1] * (x.dim() - 1 - len(self.shape))) for factor in splitting()]
+
+
+def _shape_of_t(t: SharedOver, shape: int | Sequence[int] | None, channels: tuple[int, int] | None) -> tuple[int, ...]:
+    if t == "block":
+        return ()
+    if shape is None and t == "channel" and channels is not None:
+        shape = channels[1] - channels[0]
+    if shape is None:
+        wanted = "the number of channels" if t == "channel" else "the shape of one sample, such as (C, H, W)"
+        raise ValueError(f"t={t!r} needs shape: {wanted}")
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if t == "channel":
+        sizes = sizes[:1]
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"shape must be positive, got {shape}")
+    if channels is not None and sizes[0] != channels[1] - channels[0]:
+        raise ValueError(f"{channels[1] - channels[0]} channels take part, but shape is {shape}")
+    return sizes
