@@ -1,13 +1,20 @@
-"""From logits to what they prove: label, confidence gap, certified radius (Lemmas 1 and 6)."""
+"""From logits to what they prove: label, confidence gap, certified radius (Lemmas 1 and 6), and the pairwise radius."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Certificate", "certify_logits", "confidence_gap", "no_certificate"]
+__all__ = [
+    "Certificate",
+    "certify_logits",
+    "certify_pairs",
+    "confidence_gap",
+    "no_certificate",
+    "round_down",
+]
 
-# Logits of float32 networks carry rounding errors of a few ulp of the largest of them.
+# Logits of float32 networks carry rounding errors of a few ulp of the largest of them, and of the signals before them.
 _ULPS = 8
 
 
@@ -31,16 +38,21 @@ def confidence_gap(logits_BK: Tensor) -> Tensor:
     return top_B2[:, 0] - top_B2[:, 1]
 
 
-def certify_logits(logits_BK: Tensor, gap_lipschitz: float) -> Certificate:
+def certify_logits(logits_BK: Tensor, gap_lipschitz: float, signal_B: Tensor | None = None) -> Certificate:
     """Turn the logits of a hard network into certificates.
 
     If a difference of two logits moves at most c per unit of input, the answer holds within ``gap / c``: c = 2 for K
     overlapping L2NNNs (Lemma 6), ``sqrt(2)`` for one jointly nonexpansive network (Lemma 1). A tie, or a logit that
-    is not finite, proves nothing. Before the division the gap is reduced by 8 ulp of the largest logit, for rounding.
+    is not finite, proves nothing.
+
+    Rounding. Nothing in a nonexpansive network amplifies an error, so the errors of its layers add up to a few ulp of
+    its largest signals: of the logits, and of what comes before them, which may be larger and cancel out. The gap is
+    therefore reduced by 8 ulp of the largest logit and of ``signal_B`` before it is divided.
 
     Args:
         logits_BK: outputs of a network whose layers are all hard.
         gap_lipschitz: the constant c, > 0.
+        signal_B: the size of the signals within the network, such as the norm of the image; 0 by default.
 
     Shape:
         (B, K) -> three tensors (B,).
@@ -50,13 +62,75 @@ def certify_logits(logits_BK: Tensor, gap_lipschitz: float) -> Certificate:
         tensor([1.0000])
     """
     gap_B = confidence_gap(logits_BK)
-    slack_B = _ULPS * torch.finfo(logits_BK.dtype).eps * logits_BK.abs().amax(1)
-    radius_B = (gap_B - slack_B).clamp_min(0) / gap_lipschitz
+    radius_B = (gap_B - _rounding(logits_BK, signal_B).to(gap_B)).clamp_min(0) / gap_lipschitz
     proved_B = logits_BK.isfinite().all(1) & gap_B.isfinite()  # the gap of finite logits may overflow
-    return Certificate(logits_BK.argmax(1), gap_B, torch.where(proved_B, radius_B, 0))
+    return Certificate(logits_BK.argmax(1), gap_B, torch.where(proved_B & radius_B.isfinite(), radius_B, 0))
+
+
+def certify_pairs(logits_BK: Tensor, constant_KK: Tensor, signal_B: Tensor | None = None) -> Certificate:
+    """Turn the logits of a hard network into certificates, one pair of labels at a time.
+
+    If ``y_i - y_j`` moves at most ``c_ij`` per unit of input, label i holds within the minimum over **all** other j of
+    ``(y_i - y_j) / c_ij``; the runner-up need not be the nearest. On a shared nonexpansive trunk with one row per
+    label ``c_ij = |w_i - w_j| <= 2``, so the result is never below half the gap, up to rounding.
+
+    Rounding is as in :func:`certify_logits`, at the image and once more at an attacked one at distance r, whose signals
+    are larger by up to r: 8 ulp of one are added to each ``c_ij`` for each of the two logits. That also decides what
+    equal rows prove: their difference is a constant in exact arithmetic, but not in float32. The result is computed in
+    float64 and rounded down.
+
+    Args:
+        logits_BK: outputs of a network whose layers are all hard.
+        constant_KK: upper bounds ``c_ij`` >= 0, float64; the diagonal is not used.
+        signal_B: the size of the signals within the network, such as the norm of the image; 0 by default.
+
+    Shape:
+        (B, K), (K, K) -> three tensors (B,).
+
+    Example:
+        >>> constants = torch.tensor([[0.0, 0.5, 2.0], [0.5, 0.0, 2.0], [2.0, 2.0, 0.0]], dtype=torch.float64)
+        >>> certify_pairs(torch.tensor([[3.0, 2.0, 0.0]]), constants).radius  # 2 for the runner-up, 1.5 for the last
+        tensor([1.5000])
+    """
+    exact_BK = _double(logits_BK)
+    label_B = logits_BK.argmax(1)
+    index_B1 = label_B[:, None].to(exact_BK.device)
+    lead_BK = exact_BK.gather(1, index_B1) - exact_BK - 2 * _rounding(logits_BK, signal_B).to(exact_BK)[:, None]
+    growth = 2 * _ULPS * torch.finfo(logits_BK.dtype).eps
+    radius_BK = lead_BK.clamp_min(0) / (constant_KK.to(exact_BK)[index_B1[:, 0]] + growth)
+    radius_B = radius_BK.scatter(1, index_B1, torch.inf).amin(1)
+    proved_B = exact_BK.isfinite().all(1)
+    gap_B = confidence_gap(logits_BK)
+    radius_B = round_down(torch.where(proved_B, radius_B, 0), logits_BK.dtype).to(logits_BK.device)
+    return Certificate(label_B, gap_B, radius_B)
 
 
 def no_certificate(logits_BK: Tensor) -> Certificate:
     """Give label and gap of a network that proves nothing: radius 0 everywhere."""
     gap_B = confidence_gap(logits_BK)
     return Certificate(logits_BK.argmax(1), gap_B, torch.zeros_like(gap_B))
+
+
+def round_down(radius_B: Tensor, dtype: torch.dtype) -> Tensor:
+    """Write radii >= 0 in another precision, never larger than they are.
+
+    Example:
+        >>> round_down(torch.tensor([0.7], dtype=torch.float64), torch.float32).double() <= 0.7
+        tensor([True])
+    """
+    rounded_B = radius_B.clamp_max(torch.finfo(dtype).max).to(dtype)
+    below_B = torch.nextafter(rounded_B, torch.zeros_like(rounded_B))
+    return torch.where(rounded_B.to(radius_B.dtype) > radius_B, below_B, rounded_B)
+
+
+def _rounding(logits_BK: Tensor, signal_B: Tensor | None) -> Tensor:
+    """Bound the rounding error of a difference of two logits: 8 ulp of the largest signals, (B,)."""
+    size_B = logits_BK.abs().amax(1)
+    if signal_B is not None:
+        size_B = size_B + signal_B.to(size_B)
+    return _ULPS * torch.finfo(logits_BK.dtype).eps * size_B
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """Double precision; Apple's GPUs have none."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

@@ -10,6 +10,8 @@ import torch
 
 from l2nnn_lightning.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
 from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.pretrained import pretrained_names, pretrained_path
+from l2nnn_lightning.weights_file import SUFFIX, read_weights
 
 __all__ = ["check_resumable", "load_classifier", "read_checkpoint", "run_folder_of"]
 
@@ -20,7 +22,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of ours onto the CPU, with ``weights_only=True``: nothing in it is executed.
 
     Args:
-        path: a ``.ckpt`` file.
+        path: a ``.ckpt`` file, a ``.safetensors`` file of ``export``, or the name of a pretrained classifier.
 
     Returns:
         Its contents.
@@ -28,11 +30,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: if there is no such file, it is damaged, or it is something else.
     """
-    path = Path(path)
+    path = (None if Path(path).exists() else pretrained_path(str(path))) or Path(path)
+    if path.suffix == SUFFIX:
+        return read_weights(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path / 'checkpoints' / 'best.ckpt'}")
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: name a .ckpt file from the checkpoints folder of a run")
+        pretrained = "".join(f", or {name}" for name in pretrained_names())
+        raise UserError(f"there is no checkpoint {path}: name a .ckpt file from the checkpoints of a run{pretrained}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # such a file is refused below
@@ -72,7 +77,7 @@ def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
     """Build the classifier that a checkpoint holds, in evaluation mode on the CPU.
 
     Args:
-        path: a ``.ckpt`` file.
+        path: as for :func:`read_checkpoint`.
 
     Returns:
         The classifier and the checkpoint's contents.

@@ -110,11 +110,27 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self.network(image)
         return logits
 
-    def certificate(self, logits_BK: Tensor) -> Certificate:
-        """Say what these logits prove: nothing, for an ordinary network."""
-        return no_certificate(logits_BK)
+    def prove(
+        self,
+        image: Tensor,  # noqa: ARG002 (for networks that prove something)
+        logits_BK: Tensor,
+        *,
+        in_box: bool = False,  # noqa: ARG002
+        quick: bool = False,  # noqa: ARG002
+    ) -> tuple[Certificate, Tensor | None]:
+        """Say what these logits of these images prove: nothing, for an ordinary network.
 
-    @torch.no_grad()
+        Args:
+            image: (B, C, H, W).
+            logits_BK: the network's outputs.
+            in_box: whether radii for images in [0, 1] are wanted too.
+            quick: whether smaller radii will do, for validation in every epoch.
+
+        Returns:
+            The certificate, and the radii inside the image box, (B,), or None.
+        """
+        return no_certificate(logits_BK), None
+
     def certify(self, image: Tensor) -> Certificate:
         """Predict and prove: label, confidence gap and certified L2 radius of each image.
 
@@ -128,15 +144,31 @@ class Classifier(pl.LightningModule):
         Returns:
             Tensors (B,).
         """
+        return self._certify(image, box=False)[0]
+
+    def certify_in_box(self, image: Tensor) -> tuple[Certificate, Tensor | None]:
+        """Predict and prove as :meth:`certify` does, and prove radii for an attacker whose images stay in [0, 1].
+
+        Returns:
+            The certificate in the whole space, and the radii inside the image box, (B,), never below its own; None
+            where the network has no such certificate.
+        """
+        return self._certify(image, box=True)
+
+    @torch.no_grad()
+    def _certify(self, image: Tensor, *, box: bool) -> tuple[Certificate, Tensor | None]:
         training = self.training
         self.eval()
         try:
             with full_precision(image.device):
-                logits = self(image.to(next(self.parameters()).dtype))
-            is_exact = logits.dtype in (torch.float32, torch.float64)
-            return self.certificate(logits) if is_exact else no_certificate(logits)
+                image = image.to(next(self.parameters()).dtype)
+                return self._prove_exactly(image, self(image), in_box=box)
         finally:
             self.train(training)
+
+    def _prove_exactly(self, image: Tensor, logits_BK: Tensor, **options: bool) -> tuple[Certificate, Tensor | None]:
+        is_exact = logits_BK.dtype in (torch.float32, torch.float64)
+        return self.prove(image, logits_BK, **options) if is_exact else (no_certificate(logits_BK), None)
 
     def loss_terms(self, batch: Batch, logits_BK: Tensor) -> dict[str, Tensor]:
         """Compute ``loss`` and its terms, to be logged under their names."""
@@ -147,14 +179,19 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self(image)
         return logits
 
+    def training_terms(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the logits of a training batch, and the loss with its terms."""
+        logits = self(batch.image)
+        return logits, self.loss_terms(batch, logits)
+
     def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
         """Compute the loss of a batch and log it."""
-        logits = self(batch.image)
-        terms = self.loss_terms(batch, logits)
+        logits, terms = self.training_terms(batch)
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in terms.items()},
             on_step=False,
             on_epoch=True,
+            sync_dist=True,
             batch_size=len(batch.image),
         )
         self.train_accuracy.update(logits.detach(), batch.label)
@@ -187,8 +224,9 @@ class Classifier(pl.LightningModule):
         # Noted here, since averaged weights may have been put back by the end of the epoch.
         self._was_hard = self.is_hard
         with full_precision(batch.image.device):
-            logits = self(batch.image.to(next(self.parameters()).dtype))
-        certificate = self.certificate(logits)
+            image = batch.image.to(next(self.parameters()).dtype)
+            logits = self(image)
+            certificate, _ = self._prove_exactly(image, logits, quick=True)
         self.eval_loss.update(self.loss_terms(batch._replace(adversarial=None), logits)["loss"], len(batch.label))
         self.eval_accuracy.update(logits, batch.label)
         self.eval_gap.update(certificate.gap)

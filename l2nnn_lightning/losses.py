@@ -1,10 +1,12 @@
-"""The paper's loss (3) and its three terms (4), (5) and (6). The scales u and v belong to it, not to the network."""
+"""The paper's loss (3) with its terms (4), (5) and (6), whose scales u and v belong to it; and two other objectives."""
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["L2NNNLoss", "confidence_gap_loss", "log1m_softmax"]
+__all__ = ["L2NNNLoss", "OffsetCrossEntropy", "RadiusHinge", "confidence_gap_loss", "log1m_softmax"]
 
 
 def log1m_softmax(logits_BK: Tensor, label_B: Tensor) -> Tensor:
@@ -123,3 +125,63 @@ class L2NNNLoss(nn.Module):
         loss_c = confidence_gap_loss(logits_BK, label_B, self.z)
         loss = loss_a + self.gamma * loss_b + self.omega * loss_c
         return {"loss": loss, "loss_a": loss_a, "loss_b": loss_b, "loss_c": loss_c}
+
+
+class OffsetCrossEntropy(nn.Module):
+    """Cross-entropy after the label's logit has been lowered: ``CE((y - u onehot) T) / T``.
+
+    A sample whose gap is below the offset u still costs something, so u trades clean accuracy for certified accuracy
+    at a radius of ``u / c``, where a difference of two logits moves at most c per unit of input. The temperature T
+    sets how sharply; dividing by it keeps the gradient's size (Prach and Lampert, 2022).
+
+    Args:
+        offset: u, the gap that is asked for, >= 0.
+        temperature: T, > 0.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> loss = OffsetCrossEntropy(offset=1.0, temperature=2.0)
+        >>> loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))["loss"]  # log(2) / 2
+        tensor(0.3466)
+    """
+
+    def __init__(self, offset: float, temperature: float) -> None:
+        super().__init__()
+        if not 0 <= offset < math.inf:
+            raise ValueError(f"offset must be finite and at least 0, got {offset}")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        self.offset, self.temperature = offset, temperature
+
+    def forward(self, logits_BK: Tensor, label_B: Tensor) -> dict[str, Tensor]:
+        """Compute the mean loss: (B, K), (B,) -> ``loss``."""
+        onehot_BK = F.one_hot(label_B, logits_BK.shape[1]).to(logits_BK)
+        lowered_BK = (logits_BK - self.offset * onehot_BK) * self.temperature
+        return {"loss": F.cross_entropy(lowered_BK, label_B) / self.temperature}
+
+
+class RadiusHinge(nn.Module):
+    """Ask for a certified radius: ``mean(max(margin - r, 0))``, r being negative where another label wins.
+
+    Args:
+        margin: the radius that is asked for, in pixel units, > 0.
+
+    Raises:
+        ValueError: if the margin is not positive and finite.
+
+    Example:
+        >>> RadiusHinge(2.0)(torch.tensor([3.0, 1.5, -1.0]))["loss"]  # (0 + 0.5 + 3) / 3
+        tensor(1.1667)
+    """
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        if not 0 < margin < math.inf:
+            raise ValueError(f"margin must be positive and finite, got {margin}")
+        self.margin = margin
+
+    def forward(self, radius_B: Tensor) -> dict[str, Tensor]:
+        """Compute the mean loss: signed radii (B,) -> ``loss``."""
+        return {"loss": (self.margin - radius_B).relu().mean()}

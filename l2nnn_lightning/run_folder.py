@@ -10,7 +10,15 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from l2nnn_lightning.errors import UserError
 
-__all__ = ["RunLogger", "check_free", "new_run_folder"]
+__all__ = ["RunLogger", "check_free", "is_first_process", "new_run_folder"]
+
+# How torchrun, SLURM and Lightning's own launcher number processes and nodes. Of these, a first process has only zeros.
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the one process of a training that writes, before any process group exists."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in _RANKS)
 
 
 def new_run_folder(name: str, root: str | Path = "runs") -> Path:

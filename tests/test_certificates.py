@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2nnn_lightning.certificates import certify_logits, confidence_gap, no_certificate
+from l2nnn_lightning.certificates import (
+    certify_logits,
+    certify_pairs,
+    confidence_gap,
+    no_certificate,
+    round_down,
+)
 
 
 def test_radius_by_hand() -> None:
@@ -75,3 +81,77 @@ def test_no_certificate_gives_label_and_gap_alone() -> None:
     label, gap, radius = no_certificate(logits)
     assert (label.tolist(), gap.tolist(), radius.tolist()) == ([1, 0], [3.0, 2.0], [0.0, 0.0])
     assert confidence_gap(logits).tolist() == [3.0, 2.0]
+
+
+# --- pair by pair ---
+
+
+def made_up_rows(seed: int, labels: int = 4, features: int = 3) -> torch.Tensor:
+    rows = torch.randn(labels, features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def test_pair_radius_by_hand_takes_the_minimum_over_all_labels() -> None:
+    constants = torch.tensor([[9.0, 0.5, 2.0], [0.5, 9.0, 1.0], [2.0, 1.0, 9.0]], dtype=torch.float64)
+    logits = torch.tensor([[3.0, 2.0, 0.0], [0.0, 1.0, 0.9], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    label, gap, radius = certify_pairs(logits, constants)
+    assert label.tolist() == [0, 1, 0]
+    torch.testing.assert_close(gap, torch.tensor([1.0, 0.1, 0.0], dtype=torch.float64))
+    assert radius.tolist() == pytest.approx([1.5, 0.1, 0.0])
+
+
+@given(st.integers(0, 10_000), st.floats(1e-3, 1e3))
+def test_pair_radius_is_the_exact_distance_of_linear_logits(seed: int, scale: float) -> None:
+    rows = made_up_rows(seed)
+    points = scale * torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
+    logits = points @ rows.mT
+    constants = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    label, gap, radius = certify_pairs(logits.float(), constants, points.norm(dim=1))
+    for point, best, proved, half in zip(points, label.tolist(), radius.tolist(), gap.tolist(), strict=True):
+        exact = min(
+            float((rows[best] - rows[j]) @ point / (rows[best] - rows[j]).norm()) for j in range(4) if j != best
+        )
+        assert proved <= exact
+        assert proved >= exact - 1e-4 * scale
+        assert proved >= half / 2 - 1e-4 * scale
+
+
+@given(
+    st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.sampled_from([0.0, 1e-300, 1e-3, 2.0]),
+)
+def test_pair_radius_is_finite_and_never_above_any_pair(rows: list[list[float]], constant: float) -> None:
+    radius = certify_pairs(torch.tensor(rows), torch.full((3, 3), constant, dtype=torch.float64)).radius
+    for row, proved in zip(rows, radius.tolist(), strict=True):
+        assert 0 <= proved < math.inf
+        if not all(map(math.isfinite, row)):
+            assert proved == 0
+            continue
+        first, second, _ = sorted(row, reverse=True)
+        assert proved * constant <= (first - second) * (1 + 1e-12)
+        if first == second:
+            assert proved == 0
+
+
+def test_equal_rows_prove_what_float32_can_tell_apart_and_no_more() -> None:
+    zero = torch.zeros(2, 2, dtype=torch.float64)
+    radius = certify_pairs(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), zero).radius
+    assert 1e4 < float(radius[0]) < 1e7
+    assert float(radius[1]) == 0
+
+
+def test_signals_that_cancel_out_in_the_logits_prove_nothing() -> None:
+    logits = torch.tensor([[1e-5, 0.0]])
+    constants = torch.full((2, 2), 2.0, dtype=torch.float64)
+    for signal, proved in ((0.0, True), (100.0, False)):
+        size = torch.tensor([signal])
+        assert bool(certify_pairs(logits, constants, size).radius > 0) is proved
+        assert bool(certify_logits(logits, 2.0, size).radius > 0) is proved
+
+
+@given(st.floats(0, 1e300))
+def test_rounding_down_never_enlarges(value: float) -> None:
+    rounded = round_down(torch.tensor([value], dtype=torch.float64), torch.float32)
+    assert bool(rounded.isfinite())
+    assert float(rounded) <= value
+    assert float(rounded) >= min(value, 3e38) * (1 - 2e-7) - 1e-44

@@ -126,7 +126,10 @@ def test_output_split_and_soft_network(finished: Path, tmp_path: Path, terminal:
         if key.endswith(".hard"):
             value.fill_(False)
     torch.save(checkpoint, "soft.ckpt")
-    assert cli.evaluate(["--ckpt_path", "soft.ckpt", "--split", "val", "--output", "out/deep"]) == 0
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", "soft.ckpt", "--radii", "1.58", "--output", "out/deep")
+    assert "soft.ckpt is in penalty mode and proves nothing at any radius: leave out --radii" in line
+    options = ["--split", "val", "--output", "out/deep", "--attacks", "pgd_l2", "--max_iter", "3"]
+    assert cli.evaluate(["--ckpt_path", "soft.ckpt", *options]) == 0
     out, err = terminal.read()
     assert "out/deep/report.md" in out
     assert err == ""
@@ -134,6 +137,34 @@ def test_output_split_and_soft_network(finished: Path, tmp_path: Path, terminal:
     assert (found["n"], found["hard"], found["radius_mean"]) == (8, False, 0.0)
     assert found["dataset"] == "ImageFolder (val)"
     assert all(float(row["radius"]) == 0 for row in records(Path("out/deep")))
+    assert found["attacks"][0]["accuracy"] <= found["accuracy"]
+    assert "penalty mode: nothing is proved" in out
+
+
+def test_several_budgets_get_a_row_and_columns_each_and_the_longer_never_leaves_more(
+    finished: Path, images: Path
+) -> None:
+    options = ["--limit", "6", "--attacks", "cw,fgsm", "--eps", "1.5", "--max_iter", "40,1,10", "--jacobian", "4"]
+    checkpoint = str(finished / "checkpoints" / "best.ckpt")
+    assert cli.evaluate(["--ckpt_path", checkpoint, "--output", "out", *options]) == 0
+    found, rows = results(Path("out")), records(Path("out"))
+    assert [(a["name"], a["max_iter"]) for a in found["attacks"]] == [
+        (name, budget) for name in ("cw", "fgsm") for budget in (1, 10, 40)
+    ]
+    left = [attack["accuracy"] for attack in found["attacks"][:3]]
+    assert left == sorted(left, reverse=True)
+    for row in rows:
+        for shorter, longer in (("cw@1", "cw@10"), ("cw@10", "cw@40")):
+            assert int(row[f"{shorter}_broken"]) <= int(row[f"{longer}_broken"])
+            assert float(row[f"{shorter}_norm"]) >= float(row[f"{longer}_norm"])
+    assert found["jacobian"]["n"] == 4
+    norms = [float(row["jacobian"]) for row in rows]
+    assert found["jacobian"]["mean_norm"] == pytest.approx(sum(norms[:4]) / 4)
+    assert all(norm != norm for norm in norms[4:])
+    assert "attack_iterations.png" in {path.name for path in Path("out/figures").iterdir()}
+    report = Path("out/report.md").read_text()
+    assert "accuracy under cw, L2 eps 1.5, 40 iterations" in report
+    assert "mean norm of the Jacobian, 4 images" in report
 
 
 # --- bad input ---
@@ -147,7 +178,11 @@ def test_output_split_and_soft_network(finished: Path, tmp_path: Path, terminal:
         (["--eps", "nan"], "--eps must be positive and finite, got nan"),
         (["--eps", "wide"], "argument --eps: invalid float value: 'wide'"),
         (["--limit", "0"], "error: --limit must be at least 1, got 0\n"),
-        (["--max_iter", "0"], "--max_iter must be at least 1"),
+        (["--max_iter", "0"], "--max_iter must be at least 1, got 0"),
+        (["--max_iter", "100,many"], "--max_iter must be whole numbers separated by commas, got '100,many'"),
+        (["--restarts", "0"], "error: --restarts must be at least 1, got 0\n"),
+        (["--processes", "0"], "error: --processes must be at least 1, got 0\n"),
+        (["--jacobian", "0"], "error: --jacobian must be at least 1, got 0\n"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--radii", "0.5,x"], "--radii must be numbers separated by commas"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from l2nnn_lightning.errors import UserError
-from l2nnn_lightning.run_folder import RunLogger, check_free, new_run_folder
+from l2nnn_lightning.run_folder import RunLogger, check_free, is_first_process, new_run_folder
 
 # A resumed logger finds its own file.
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
@@ -99,3 +99,27 @@ def test_resumed_logger_keeps_the_rows_even_if_it_is_killed_before_the_next(tmp_
     write_two_epochs(tmp_path)
     RunLogger(tmp_path, resumed_at=8).log_hyperparams({})  # touches the file, and no more comes
     assert [row["step"] for row in read(tmp_path)] == ["3", "7"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}, True),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),  # torchrun, first of the second node
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0"}, False),  # Lightning's own launcher
+        ({"NODE_RANK": "1"}, False),  # started by hand on another node
+        ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, True),
+        ({"SLURM_PROCID": "3"}, False),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),  # Lightning's launcher in an interactive job
+        ({"RANK": ""}, True),
+    ],
+)
+def test_one_process_is_the_first_however_they_are_started(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], is_first: bool
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is is_first

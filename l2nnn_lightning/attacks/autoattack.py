@@ -7,6 +7,7 @@ import torch
 from pyautoattack import AutoAttack as Ensemble  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from l2nnn_lightning.attacks.progress import AttemptReport
 from l2nnn_lightning.attacks.result import NormKind
 from l2nnn_lightning.attacks.within import AttackWithin
 
@@ -27,7 +28,8 @@ class AutoAttack(AttackWithin):
         max_iter: steps of each gradient attack against each label, >= 1; Square makes 50 times as many queries. The
             standard is 100.
         restarts: number of times the ensemble is run, with other seeds, on what is unbroken, >= 1.
-        seed: seed of the random starts, >= 0. The global random state is left as it was.
+        seed: seed of the random starts, >= 0, which the ensemble draws for a whole batch: another batch size gives
+            other starts. The global random state is left as it was.
 
     Raises:
         ValueError: if a setting is outside its range.
@@ -49,9 +51,9 @@ class AutoAttack(AttackWithin):
     ) -> None:
         super().__init__(model, norm_kind, eps, max_iter, restarts, seed)
 
-    def attempt(self, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    def attempt(self, images: Tensor, labels: Tensor, report: AttemptReport | None) -> tuple[Tensor, int]:
         """Run the ensemble once; the iterations are the passes through the model, shared by all samples."""
-        counted = _Counter(self.model)
+        counted = _Counter(self.model, report)
         with torch.no_grad():
             targets = counted(images[:1]).shape[1] - 1
         gradient_attacks = ["apgd-ce", "apgd-t", "fab-t"] if targets >= 3 else ["apgd-ce", "fab-t"]
@@ -86,11 +88,13 @@ class AutoAttack(AttackWithin):
 
 
 class _Counter(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, report: AttemptReport | None) -> None:
         super().__init__()
-        self.model, self.passes = model, 0
+        self.model, self.report, self.passes = model, report, 0
 
     def forward(self, images: Tensor) -> Tensor:
         self.passes += 1
+        if self.report is not None:
+            self.report(self.passes, 0)  # the ensemble tells what it broke only when it is through
         logits: Tensor = self.model(images)
         return logits

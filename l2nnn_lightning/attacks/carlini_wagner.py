@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack
 
 from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.progress import OnProgress, SearchReport, search_report
 from l2nnn_lightning.attacks.result import (
     AttackResult,
     NormKind,
@@ -120,13 +121,16 @@ class CarliniWagnerL2(Attack):
         """Return the closest adversarial images found; the original where there is none (within ``eps``)."""
         return self.run(images, labels).images
 
-    def run(self, images: Tensor, labels: Tensor, radius: Tensor | None = None) -> AttackResult:
+    def run(
+        self, images: Tensor, labels: Tensor, radius: Tensor | None = None, on_progress: OnProgress | None = None
+    ) -> AttackResult:
         """Attack a batch and measure it.
 
         Args:
             images: (B, ...) in [0, 1].
             labels: (B,) true labels.
             radius: (B,) certified L2 radii; with ``eps``, samples proven at ``eps`` are not attacked.
+            on_progress: called every few iterations.
 
         Returns:
             The images, their L2 norms, whether each sample is broken and the iterations it took. Without ``eps`` the
@@ -151,7 +155,9 @@ class CarliniWagnerL2(Attack):
                 todo = (~wrong & unproven & (norm > threshold)).nonzero()[:, 0]
                 if len(todo) == 0:
                     break
-                found, steps = self._search(image[todo], label[todo], restart)
+                last = restart == self.restarts - 1
+                report = search_report(norm, ~wrong & ~unproven, self.eps, on_progress, last=last)
+                found, steps = self._search(image[todo], label[todo], restart, report)
                 iterations[todo] += steps
                 candidate = image.clone()
                 candidate[todo] = found
@@ -160,10 +166,13 @@ class CarliniWagnerL2(Attack):
                 closer = self._is_wrong(candidate, label) & (moved < norm)
                 best = torch.where(spread(closer, best), candidate, best)
                 norm = torch.where(closer, moved, norm)
-        broken = norm <= (torch.finfo(norm.dtype).max if self.eps is None else self.eps)
+        broken = norm <= self._limit(norm)
         return AttackResult(
             torch.where(spread(broken, best), best, image), norm.masked_fill(~broken, torch.inf), broken, iterations
         )
+
+    def _limit(self, norm: Tensor) -> float:
+        return torch.finfo(norm.dtype).max if self.eps is None else self.eps
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.get_logits(images)  # type: ignore[no-untyped-call]
@@ -184,7 +193,7 @@ class CarliniWagnerL2(Attack):
         aimed = torch.where(goals < 0, largest, logits.gather(1, goals.clamp_min(0)[:, None])[:, 0])
         return own - aimed, (own - largest < -rounding).detach()
 
-    def _search(self, image: Tensor, label: Tensor, restart: int) -> tuple[Tensor, Tensor]:
+    def _search(self, image: Tensor, label: Tensor, restart: int, report: SearchReport | None) -> tuple[Tensor, Tensor]:
         """Search c for every sample; return the closest adversarial images, or the originals, and the iterations."""
         start = to_points(image)
         if restart > 0:
@@ -194,11 +203,12 @@ class CarliniWagnerL2(Attack):
         rows = Rows(image, label, start, *self._aim(image, label))
         best, iterations = image.clone(), torch.zeros_like(label)
         window = min(math.ceil(self.max_iter / 10), 1000)
-        # Ends are looked for only now and then: each look makes a GPU wait.
-        interval = max(1, min(window // 10, 10))
+        # Ends are looked for only now and then: each look makes a GPU wait. An interval that divides max_iter keeps the
+        # looks of all samples in step, so that none is looked at earlier or later for what else is in the batch.
+        interval = max(n for n in range(1, 11) if self.max_iter % n == 0 and n <= max(1, window // 10))
+        gone = 0  # broken samples that have left the search
         while len(rows.index) > 0:
-            burst = min(interval, self.max_iter - int(rows.step.max()))  # nobody goes beyond max_iter
-            for _ in range(burst):
+            for _ in range(interval):
                 self._iterate(rows)
             if not bool(torch.isfinite(rows.loss).all()):
                 raise ValueError("the model's logits are not finite on images in [0, 1]: it cannot be attacked")
@@ -210,6 +220,10 @@ class CarliniWagnerL2(Attack):
                 finished = rows.best_square <= (self.eps * (1 - 1e-6)) ** 2
             rows.next_c(ended & ~finished)
             finished |= rows.search >= self.search_steps
+            if report is not None:
+                broken = rows.best_square.sqrt() <= self._limit(image)
+                report(int((~finished).sum()), gone + int(broken.sum()), int(rows.iterations.max()))
+                gone += int((broken & finished).sum())
             if bool(finished.any()):
                 best[rows.index[finished]] = rows.best[finished]
                 iterations[rows.index[finished]] = rows.iterations[finished]

@@ -6,6 +6,8 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
+from l2nnn_lightning.attacks.noise import NoisePerImage
+from l2nnn_lightning.attacks.progress import AttemptReport
 from l2nnn_lightning.attacks.result import NormKind, check_positive, spread
 from l2nnn_lightning.attacks.within import AttackWithin
 
@@ -13,12 +15,15 @@ __all__ = ["FGSM", "PGD", "Loss"]
 
 Loss = Literal["margin", "ce"]
 
+REPORT_EVERY = 10
+"""Iterations between reports, each of which makes a GPU wait."""
+
 
 class PGD(AttackWithin):
     """Attack by projected gradient descent from a random start (Madry et al., 2017).
 
     Runs torchattacks' ``PGD`` (L-infinity) or ``PGDL2``, on the device of the images. A sample counts as broken if any
-    iterate was misclassified, not only the last.
+    iterate was misclassified, not only the last. The random start of an image depends on the seed and the image alone.
 
     Args:
         model: maps images (B, C, H, W) in [0, 1] to logits (B, K), K >= 2. Attacked in evaluation mode, left untouched.
@@ -63,13 +68,15 @@ class PGD(AttackWithin):
         self.loss: Loss = loss
         self.step_size = 2.5 * eps / max_iter if step_size is None else step_size
 
-    def attempt(self, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    def attempt(self, images: Tensor, labels: Tensor, report: AttemptReport | None) -> tuple[Tensor, int]:
         """Run torchattacks' attack once from a random start."""
-        watcher = _Watcher(self.model, images, labels, self.loss)
+        watcher = _Watcher(self.model, images, labels, self.loss, report)
         kind = torchattacks.PGD if self.norm_kind == "Linf" else torchattacks.PGDL2
         attack = kind(watcher, eps=self.inner_eps, alpha=self.step_size, steps=self.max_iter)
         attack.set_device(images.device)
-        watcher(attack.forward(images, labels))  # type: ignore[no-untyped-call]
+        with NoisePerImage(images, torch.initial_seed()):
+            adversarial = attack.forward(images, labels)  # type: ignore[no-untyped-call]
+        watcher(adversarial)
         return watcher.found, self.max_iter
 
 
@@ -90,9 +97,9 @@ class FGSM(AttackWithin):
         _check_loss(loss)
         self.loss: Loss = loss
 
-    def attempt(self, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    def attempt(self, images: Tensor, labels: Tensor, report: AttemptReport | None) -> tuple[Tensor, int]:
         """Take the step."""
-        watcher = _Watcher(self.model, images, labels, self.loss)
+        watcher = _Watcher(self.model, images, labels, self.loss, report)
         attack = torchattacks.FGSM(watcher, eps=self.inner_eps)  # type: ignore[no-untyped-call]
         attack.set_device(images.device)
         watcher(attack.forward(images, labels))  # type: ignore[no-untyped-call]
@@ -102,9 +109,12 @@ class FGSM(AttackWithin):
 class _Watcher(nn.Module):
     """The model as torchattacks sees it: notes misclassified images, and gives the cross-entropy something to climb."""
 
-    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> None:
+    def __init__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, report: AttemptReport | None
+    ) -> None:
         super().__init__()
         self.model, self.labels, self.loss, self.found = model, labels, loss, images
+        self.report, self.passes, self.broken = report, 0, torch.zeros_like(labels, dtype=torch.bool)
         # torchattacks asks the first parameter for its device, and prints a notice where there is none.
         self.anchor = nn.Parameter(images.new_zeros(()), requires_grad=False)
 
@@ -112,6 +122,10 @@ class _Watcher(nn.Module):
         logits: Tensor = self.model(images)
         wrong = logits.detach().argmax(1) != self.labels
         self.found = torch.where(spread(wrong, images), images.detach(), self.found)
+        self.broken |= wrong
+        if self.report is not None and self.passes % REPORT_EVERY == 0:
+            self.report(self.passes, int(self.broken.sum()))
+        self.passes += 1
         if self.loss == "ce":
             return logits
         # The cross-entropy of two logits at distance 1 has the margin's gradient up to a positive factor, which neither

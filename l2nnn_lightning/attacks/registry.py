@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from l2nnn_lightning.attacks.autoattack import AutoAttack
 from l2nnn_lightning.attacks.carlini_wagner import CarliniWagnerL2
 from l2nnn_lightning.attacks.pgd import FGSM, PGD
+from l2nnn_lightning.attacks.progress import OnProgress
 from l2nnn_lightning.attacks.result import AttackResult, NormKind, check_at_least
 
 __all__ = ["ATTACKS", "AttackSpec", "BuiltAttack", "build_attack"]
@@ -25,7 +26,9 @@ class BuiltAttack(Protocol):
     def minimum_norm(self) -> bool:
         """Whether its norms are minima, so that one run gives robust accuracy at every radius."""
 
-    def run(self, images: Tensor, labels: Tensor, radius: Tensor | None = None) -> AttackResult:
+    def run(
+        self, images: Tensor, labels: Tensor, radius: Tensor | None = None, on_progress: OnProgress | None = None
+    ) -> AttackResult:
         """Attack a batch of images in [0, 1]; ``radius`` are certified L2 radii."""
 
 

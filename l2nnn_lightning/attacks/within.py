@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.progress import AttemptReport, OnProgress, attempt_report
 from l2nnn_lightning.attacks.result import (
     AttackResult,
     NormKind,
@@ -51,10 +52,12 @@ class AttackWithin(ABC):
         self.inner_eps = eps * (1 - 1e-5)
 
     @abstractmethod
-    def attempt(self, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    def attempt(self, images: Tensor, labels: Tensor, report: AttemptReport | None) -> tuple[Tensor, int]:
         """Attack once; return images within ``inner_eps`` and the number of iterations."""
 
-    def run(self, images: Tensor, labels: Tensor, radius: Tensor | None = None) -> AttackResult:
+    def run(
+        self, images: Tensor, labels: Tensor, radius: Tensor | None = None, on_progress: OnProgress | None = None
+    ) -> AttackResult:
         """Attack a batch and measure it.
 
         Args:
@@ -62,6 +65,7 @@ class AttackWithin(ABC):
             labels: (B,) true labels.
             radius: (B,) certified L2 radii; samples that they prove at ``eps`` are not attacked. An L-infinity ball
                 of radius ``eps`` lies in the L2 ball of radius ``eps sqrt(C H W)``.
+            on_progress: called now and then.
 
         Returns:
             The images, their norms, whether each sample is broken and the iterations it took.
@@ -86,7 +90,9 @@ class AttackWithin(ABC):
                     break
                 torch.manual_seed(self.seed + restart)
                 candidate = image.clone()
-                candidate[todo], steps = self.attempt(image[todo], label[todo])
+                last = self.max_iter if restart == self.restarts - 1 else None
+                report = attempt_report(norm, ~unproven & (norm > self.eps), self.eps, last, on_progress)
+                candidate[todo], steps = self.attempt(image[todo], label[todo], report)
                 iterations[todo] += steps
                 moved = distance(candidate, image, self.norm_kind)
                 success = self._is_wrong(candidate, label) & (moved <= self.eps) & (norm > self.eps)

@@ -22,12 +22,14 @@ class LinfAttack:
         steps: number of gradient steps, >= 1.
         step_size: change of a pixel per step, > 0.
         random_start: begin at a random point of the box around the image instead of at the image.
+        restarts: number of random starts, >= 1, of which the worst image counts.
     """
 
     eps: float
     steps: int
     step_size: float
     random_start: bool = True
+    restarts: int = 1
 
     def __post_init__(self) -> None:
         if not _is_number(self.eps) or not 0 < self.eps <= 1:
@@ -38,6 +40,10 @@ class LinfAttack:
             raise ValueError(f"attack.step_size must be > 0, got {self.step_size}")
         if type(self.random_start) is not bool:
             raise ValueError(f"attack.random_start must be true or false, got {self.random_start}")
+        if type(self.restarts) is not int or self.restarts < 1:
+            raise ValueError(f"attack.restarts must be an integer >= 1, got {self.restarts}")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError("attack.restarts above 1 needs attack.random_start, or all attempts are the same")
 
     def replaced(self, settings: Mapping[str, Any] | None) -> Self:
         """Return a copy with some settings changed.
@@ -61,6 +67,7 @@ def pgd_linf_images(
     step_size: float,
     steps: int,
     random_start: bool,
+    restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Climb the cross-entropy of a model by steps of the gradient's sign, inside a box around each image.
@@ -77,6 +84,7 @@ def pgd_linf_images(
         step_size: length of a step in each pixel.
         steps: number of steps.
         random_start: begin at a uniformly random point of the box.
+        restarts: number of attempts; each image is the one of its attempts with the largest cross-entropy.
         generator: source of the random start; the global one of the device if None.
 
     Returns:
@@ -98,17 +106,26 @@ def pgd_linf_images(
         with torch.inference_mode(False), torch.enable_grad(), _no_autocast(image), parametrize.cached():
             image, label = image.clone(), label.clone()
             lower, upper = (image - eps).clamp(min=0), (image + eps).clamp(max=1)
-            attacked = image
-            if random_start:
-                noise = torch.rand(image.shape, generator=generator, device=image.device, dtype=image.dtype)
-                attacked = torch.clamp(image + eps * (2 * noise - 1), lower, upper)
-            for _ in range(steps):
-                attacked = attacked.detach().requires_grad_()
-                # A sum, not a mean: the sign is the same and small gradients are not divided further.
-                loss = F.cross_entropy(logits_of(attacked), label, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, attacked)
-                attacked = torch.clamp(attacked.detach() + step_size * gradient.sign(), lower, upper)
-            return attacked.detach()
+            worst, largest = image, torch.full_like(label, -torch.inf, dtype=image.dtype)
+            for _ in range(restarts):
+                attacked = image
+                if random_start:
+                    noise = torch.rand(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+                    attacked = torch.clamp(image + eps * (2 * noise - 1), lower, upper)
+                for _ in range(steps):
+                    attacked = attacked.detach().requires_grad_()
+                    # A sum, not a mean: the sign is the same and small gradients are not divided further.
+                    loss = F.cross_entropy(logits_of(attacked), label, reduction="sum")
+                    (gradient,) = torch.autograd.grad(loss, attacked)
+                    attacked = torch.clamp(attacked.detach() + step_size * gradient.sign(), lower, upper)
+                attacked = attacked.detach()
+                if restarts == 1:
+                    return attacked
+                with torch.no_grad():
+                    reached = F.cross_entropy(logits_of(attacked), label, reduction="none")
+                worst = torch.where((reached > largest)[:, None, None, None], attacked, worst)
+                largest = torch.maximum(largest, reached)
+            return worst
     finally:
         # Parents come first, so a child whose mode differs from its parent's is set after it.
         for module, mode in modes:

@@ -1,4 +1,4 @@
-"""Random shifts and flips of a whole batch, on the device that holds it."""
+"""Random shifts, flips and small distortions of a whole batch, on the device that holds it."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "random_crop", "random_flip"]
+__all__ = ["AUGMENTATIONS", "Augmentation", "random_affine", "random_crop", "random_flip"]
 
-Augmentation = Literal["none", "shift", "flip", "flip_crop"]
+Augmentation = Literal["none", "shift", "affine", "flip", "flip_crop"]
 
 
 def random_crop(image: Tensor, padding: int) -> Tensor:
@@ -41,10 +41,35 @@ def random_flip(image: Tensor) -> Tensor:
     return torch.where(is_flipped, image.flip(-1), image)
 
 
+def random_affine(image: Tensor, strength: float) -> Tensor:
+    """Turn, scale, shear and move each image a little about its centre, filling with zeros.
+
+    Each of the four coefficients of the linear map differs from the identity's by up to ``strength`` (0.1 is a turn by
+    6 degrees), and the image moves by up to ``strength / 4`` of its side. Pixels are interpolated linearly.
+
+    Args:
+        image: any type; whole numbers are rounded.
+        strength: the size of the change, >= 0.
+
+    Shape:
+        - image: (B, C, H, W)
+        - Output: (B, C, H, W)
+    """
+    draw = torch.rand(6, len(image), device=image.device) * 2 - 1
+    turn, shear, wide, high = strength * draw[:4]
+    across, down = strength / 2 * draw[4:]  # the sides of the image are 2 long here
+    rows = [torch.stack([1 + wide, shear - turn, across], 1), torch.stack([turn, 1 + high, down], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(image.shape), align_corners=False)
+    real = image if image.is_floating_point() else image.float()
+    moved = F.grid_sample(real, grid.to(real), align_corners=False)
+    return moved if image.is_floating_point() else moved.round().to(image.dtype)
+
+
 AUGMENTATIONS: dict[Augmentation, Callable[[Tensor], Tensor]] = {
     "none": lambda image: image,
     "shift": lambda image: random_crop(image, 2),
+    "affine": lambda image: random_affine(image, 0.08),
     "flip": random_flip,
     "flip_crop": lambda image: random_crop(random_flip(image), 4),
 }
-"""By name: digits may shift by 2 pixels; photographs may be mirrored and moved by 4."""
+"""By name: digits may shift by 2 pixels, or be distorted a little; photographs may be mirrored and moved by 4."""

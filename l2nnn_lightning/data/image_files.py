@@ -12,9 +12,9 @@ from torch import Tensor
 from l2nnn_lightning.data.stratified import stratified_mask
 from l2nnn_lightning.errors import UserError
 
-__all__ = ["LabelledFiles", "decode", "find_images"]
+__all__ = ["IMAGE_SUFFIXES", "LabelledFiles", "decode", "find_images"]
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _DEEP_MODES = {"F", "I"}  # also I;16 and its variants: more than 8 bits a channel, which Pillow would clip at 255
 
 
@@ -98,10 +98,10 @@ def _list_labels(folder: Path) -> tuple[list[str], LabelledFiles]:
         found = sorted(
             path
             for path in (folder / name).rglob("*")
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         )
         if not found:
-            raise UserError(f"{folder / name} holds no images ({', '.join(sorted(_SUFFIXES))})")
+            raise UserError(f"{folder / name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         paths += found
         labels += [label] * len(found)
     return names, LabelledFiles(paths, torch.tensor(labels, dtype=torch.int64))

@@ -50,6 +50,15 @@ class ImageSet(Dataset[Batch]):
         """Bool (N,): where label noise changed the label."""
         return self.labels != self.clean_labels
 
+    @property
+    def num_bytes(self) -> int:
+        """The size of the images in memory."""
+        return self.images.nbytes
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """Copy the split to a device; its batches are then put together there."""
+        return ImageSet(self.images.to(device), self.labels.to(device), self.clean_labels.to(device))
+
     def subset(self, indices: Tensor) -> "ImageSet":
         """Copy the samples at ``indices`` into a split of their own."""
         return ImageSet(self.images[indices], self.labels[indices], self.clean_labels[indices])
@@ -61,5 +70,5 @@ class ImageSet(Dataset[Batch]):
         return Batch(self.images[index], self.labels[index], None, torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = torch.tensor(indices, dtype=torch.int64)
+        chosen = torch.tensor(indices, dtype=torch.int64, device=self.images.device)
         return Batch(self.images.index_select(0, chosen), self.labels.index_select(0, chosen), None, chosen)

@@ -1,4 +1,4 @@
-"""Wrong labels on purpose: uniformly random, by confusable classes, or as recorded in a file (section 3.3)."""
+"""Wrong labels: uniformly random, by confusable classes, by a matrix, or as recorded in a file (section 3.3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,10 @@ from torch import Tensor
 
 from l2nnn_lightning.errors import UserError
 
-__all__ = ["asymmetric_noise", "labels_from_file", "symmetric_noise"]
+__all__ = ["asymmetric_noise", "labels_from_file", "symmetric_noise", "transition_from_file", "transition_noise"]
+
+# How far the sum of written probabilities may be from 1.
+_SUM_TOLERANCE = 1e-4
 
 
 def symmetric_noise(labels: Tensor, fraction: float, num_labels: int, generator: torch.Generator) -> Tensor:
@@ -64,6 +67,62 @@ def asymmetric_noise(
         order = torch.randperm(len(members), generator=generator)
         noisy[members[order[: round(fraction * len(members))]]] = target
     return noisy
+
+
+def transition_noise(labels: Tensor, matrix_KK: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw each label anew from the row of its class: class-dependent noise.
+
+    Args:
+        labels: int64 (N,), in 0 .. K-1.
+        matrix_KK: the probability that a label of the row's class becomes the column's; rows sum to 1.
+        generator: source of randomness.
+
+    Returns:
+        The noisy labels, int64 (N,).
+
+    Example:
+        >>> matrix = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+        >>> transition_noise(torch.tensor([0, 1, 0]), matrix, torch.Generator())
+        tensor([1, 1, 1])
+    """
+    noisy = labels.clone()
+    for source, row_K in enumerate(matrix_KK):
+        members = (labels == source).nonzero().flatten()
+        if len(members):
+            noisy[members] = torch.multinomial(row_K.double(), len(members), replacement=True, generator=generator)
+    return noisy
+
+
+def transition_from_file(path: Path, num_labels: int) -> Tensor:
+    """Read a transition matrix.
+
+    Args:
+        path: a ``.npy`` array, or a text file with one row a line; numbers >= 0, each row sums to 1.
+        num_labels: K.
+
+    Returns:
+        float64 (K, K).
+
+    Raises:
+        UserError: if the file is missing, unreadable, or no such matrix.
+    """
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False).astype(np.float64)
+        else:
+            values = np.loadtxt(path, ndmin=2, delimiter="," if path.suffix == ".csv" else None)
+    except FileNotFoundError:
+        raise UserError(f"label_noise_file {path} does not exist") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"label_noise_file {path} must hold numbers, one row of the matrix a line: {error}") from error
+    if values.shape != (num_labels, num_labels):
+        raise UserError(
+            f"label_noise_file {path} must hold {num_labels} rows of {num_labels} probabilities, "
+            f"got shape {values.shape}"
+        )
+    if not (values >= 0).all() or not np.allclose(values.sum(1), 1, rtol=0, atol=_SUM_TOLERANCE):
+        raise UserError(f"label_noise_file {path} must hold probabilities >= 0 whose rows sum to 1")
+    return torch.from_numpy(values)
 
 
 def labels_from_file(path: Path, count: int, num_labels: int) -> Tensor:

@@ -16,23 +16,32 @@ from l2nnn_lightning.data.adversarial import LinfAttack, pgd_linf_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
 from l2nnn_lightning.data.batch import Batch
 from l2nnn_lightning.data.image_set import ImageSet
-from l2nnn_lightning.data.label_noise import asymmetric_noise, labels_from_file, symmetric_noise
+from l2nnn_lightning.data.label_noise import (
+    asymmetric_noise,
+    labels_from_file,
+    symmetric_noise,
+    transition_from_file,
+    transition_noise,
+)
 from l2nnn_lightning.data.samplers import ShardSampler, even_batch_size
 
 __all__ = ["ImageDataModule", "LabelNoise", "Split"]
 
-LabelNoise = Literal["symmetric", "asymmetric", "file"]
+LabelNoise = Literal["symmetric", "asymmetric", "transition", "file"]
 Split = Literal["train", "val", "test"]
 
 # Independent random streams of one seed, so that the split does not depend on the noise, nor the noise on the split.
 _SPLIT_STREAM, _NOISE_STREAM = 0, 1
+# A split up to this size is kept on the GPU as a whole, so that a step copies indices instead of images.
+_RESIDENT_BYTES = 2 * 2**30
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
     """Images and labels for training, validation and test.
 
-    A split lives in memory as bytes, is batched by index without worker processes, and becomes float in [0, 1] on the
-    device. Training order is a pure function of seed and epoch, so that a resumed run repeats an uninterrupted one.
+    A split lives in memory as bytes (on the GPU, up to 2 GiB), is batched by index without worker processes, and
+    becomes float in [0, 1] on the device. Training order is a pure function of seed and epoch, so that a resumed run
+    repeats an uninterrupted one.
 
     Args:
         root: folder of the data sets; by default the environment variable L2NNN_DATA, else ``data/``.
@@ -45,16 +54,18 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         label_noise: fraction in [0, 1] of the training labels, validation included, to make wrong. The test labels
             stay as they are. The original labels remain in ``train_set.clean_labels``.
         label_noise_kind: ``symmetric``: replaced by uniformly random labels; ``asymmetric``: in each class that is
-            easily confused with another, turned into that other class; ``file``: read from ``label_noise_file``.
-        label_noise_file: a ``.npy`` array or a text file with one label (an integer) per training image.
+            easily confused with another, turned into that other class; ``transition``: redrawn by the class's row of
+            the matrix in ``label_noise_file``; ``file``: read from ``label_noise_file``.
+        label_noise_file: a ``.npy`` array or a text file with one label (an integer) per training image, or with one
+            row of probabilities per label.
         label_noise_pairs: for ``asymmetric``: label name -> name of the label it is taken for; by default the pairs
             usual for the data set, or each label for the next one.
         seed: of the split, the label noise and the order of training, >= 0.
-        augment: random changes of training images: ``shift`` by up to 2 pixels, ``flip`` left to right, ``flip_crop``
-            also moves by up to 4 pixels.
+        augment: random changes of training images: ``shift`` by up to 2 pixels, ``affine`` turns, scales, shears and
+            moves a little, ``flip`` left to right, ``flip_crop`` also moves by up to 4 pixels.
         adversarial: hand each training step attacked copies of its images too, crafted against the current model.
         attack: settings of these copies that differ from the data set's own: ``eps``, ``steps``, ``step_size``,
-            ``random_start``.
+            ``random_start``, ``restarts``.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -96,10 +107,13 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             raise ValueError(
                 f"label_noise_kind must be one of {', '.join(get_args(LabelNoise))}, got {label_noise_kind}"
             )
-        if (label_noise_kind == "file") != (label_noise_file is not None):
-            raise ValueError("label_noise_kind: file and label_noise_file go together; set both or neither")
-        if label_noise_kind == "file" and label_noise > 0:
-            raise ValueError("label_noise must stay 0 with label_noise_kind: file, which decides the fraction itself")
+        from_file = label_noise_kind in ("file", "transition")
+        if from_file != (label_noise_file is not None):
+            raise ValueError("label_noise_kind: file or transition and label_noise_file go together; set both or none")
+        if from_file and label_noise > 0:
+            raise ValueError(
+                f"label_noise must stay 0 with label_noise_kind: {label_noise_kind}, which decides the fraction itself"
+            )
         if label_noise_pairs is not None and label_noise_kind != "asymmetric":
             raise ValueError(f"label_noise_pairs needs label_noise_kind: asymmetric, got {label_noise_kind}")
         if augment not in AUGMENTATIONS:
@@ -197,7 +211,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Turn bytes into [0, 1] on the device; in training, change images at random and add attacked copies."""
         is_training = self.trainer is not None and self.trainer.training
         image = AUGMENTATIONS[self.augment](batch.image) if is_training else batch.image
-        batch = batch._replace(image=image.float() / 255)
+        # In place: a second float batch would cost more time than everything else here.
+        batch = batch._replace(image=image.float().div_(255))
         if self.trainer is None:
             return batch
         # Lightning casts float input before the transfer, when ours was still bytes.
@@ -213,6 +228,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
                 step_size=self.attack.step_size,
                 steps=self.attack.steps,
                 random_start=self.attack.random_start,
+                restarts=self.attack.restarts,
             )
         )
 
@@ -235,7 +251,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def _noisy(self, labels: Tensor) -> Tensor:
         generator = self._generator(_NOISE_STREAM)
         if self.label_noise_file is not None:
-            return labels_from_file(Path(self.label_noise_file).expanduser(), len(labels), self.num_labels)
+            path = Path(self.label_noise_file).expanduser()
+            if self.label_noise_kind == "transition":
+                return transition_noise(labels, transition_from_file(path, self.num_labels), generator)
+            return labels_from_file(path, len(labels), self.num_labels)
         if self.label_noise_kind == "asymmetric":
             return asymmetric_noise(labels, self.label_noise, self._transition(), generator)
         return symmetric_noise(labels, self.label_noise, self.num_labels, generator)
@@ -260,14 +279,16 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def _loader(
         self, images: ImageSet, sampler: Sampler[Any], batch_size: int, *, drop_last: bool
     ) -> DataLoader[Batch]:
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        if device.type == "cuda" and images.num_bytes <= _RESIDENT_BYTES:
+            images = images.to(device)
         return DataLoader(
             images,
             batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
             collate_fn=_as_is,
-            pin_memory=on_gpu,
+            pin_memory=device.type == "cuda" and images.images.device.type == "cpu",
             # An iterator draws a seed for workers; from the global generator, a resumed epoch would draw once less.
             generator=torch.Generator(),
         )

@@ -1,10 +1,12 @@
 """The command ``evaluate.py``: a checkpoint, its data set, attacks; everything else follows from the records."""
 
 import argparse
-import math
+import os
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +14,51 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from l2nnn_lightning.attacks import ATTACKS
 from l2nnn_lightning.checkpoints import load_classifier, run_folder_of
-from l2nnn_lightning.classifier import Classifier
-from l2nnn_lightning.data import DATAMODULES, ImageDataModule, build_datamodule
+from l2nnn_lightning.classifier import Classifier, L2NNNClassifier
+from l2nnn_lightning.data import ImageDataModule, build_datamodule
 from l2nnn_lightning.errors import UserError
 from l2nnn_lightning.evaluation.environment import hardware
-from l2nnn_lightning.evaluation.loop import attack_images, certify_images
+from l2nnn_lightning.evaluation.extras import extra_measures
+from l2nnn_lightning.evaluation.loop import attack_images, certify_images, measure_jacobian
+from l2nnn_lightning.evaluation.parser import parse_options
+from l2nnn_lightning.evaluation.processes import Team, launched_team, spawned_team
+from l2nnn_lightning.evaluation.records import Records
 from l2nnn_lightning.evaluation.run import AttackInfo, RunInfo
 from l2nnn_lightning.evaluation.tables import rich_table, summary_rows
+from l2nnn_lightning.evaluation.tracking import track_evaluation, tracked_folder
 from l2nnn_lightning.evaluation.write import write_evaluation
 
-__all__ = ["evaluation_parser", "run_evaluation"]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{message}; see evaluate.py --help")
-
-
-def evaluation_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
-    parser = _Parser(prog="evaluate.py", description="Measure what a checkpoint proves and what attacks leave of it.")
-    parser.add_argument("--ckpt_path", required=True, help="the checkpoint")
-    parser.add_argument("--data", choices=sorted(DATAMODULES), help="another data set than the checkpoint's own")
-    parser.add_argument("--root", help="where the data set is, if not where it was in training")
-    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="the images (default: test)")
-    parser.add_argument("--limit", type=int, help="only the first N images")
-    parser.add_argument("--radii", default="0.5,1,1.58,2,3", help="radii of certified accuracy (default: %(default)s)")
-    parser.add_argument("--attacks", default="", help="names, separated by commas, such as cw,pgd_l2")
-    parser.add_argument("--eps", type=float, default=1.58, help="the attacks' largest perturbation (default: 1.58)")
-    parser.add_argument("--max_iter", type=int, help="the attacks' iterations (default: each attack's own)")
-    parser.add_argument("--minimum_norm", action="store_true", help="cw: the nearest adversary, also beyond eps")
-    parser.add_argument("--attack_proven", action="store_true", help="attack also what is proven safe within eps")
-    parser.add_argument("--output", help="the folder to write (default: evaluation/ in the run folder)")
-    parser.add_argument("--batch_size", type=int, default=500, help="images at once (default: 500)")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the attacks (default: 0)")
-    return parser
+__all__ = ["run_evaluation"]
 
 
 def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
     """Evaluate a checkpoint and write results.json, records.csv, report.md and figures.
 
+    Several processes, started by ``torchrun`` or with ``--processes``, share the images; the first of them writes.
+
     Args:
         args: the command line, see ``evaluate.py --help``.
 
     Returns:
-        The contents of results.json.
+        The contents of results.json; nothing in a process that does not write.
 
     Raises:
         ValueError: for bad input, in one line; nothing has been written then.
     """
-    options = evaluation_parser().parse_args(args)
+    options = parse_options(args)
     started = time.perf_counter()
-    radii = _numbers("--radii", options.radii)
-    for name, least in (("limit", 1), ("max_iter", 1), ("batch_size", 1), ("seed", 0)):
-        if getattr(options, name) is not None and getattr(options, name) < least:
-            raise UserError(f"--{name} must be at least {least}, got {getattr(options, name)}")
-    if not 0 < options.eps < math.inf:
-        raise UserError(f"--eps must be positive and finite, got {options.eps}")
-    names = [name.strip() for name in options.attacks.split(",") if name.strip()]
-    for name in names:
-        if name not in ATTACKS:
-            raise UserError(f"unknown attack {name!r}: --attacks takes {', '.join(ATTACKS)}")
     output = _output(options)
-    console = Console(highlight=False)
-    classifier, checkpoint = load_classifier(options.ckpt_path)
-    datamodule = _datamodule(options, classifier, checkpoint["l2nnn_lightning"]["data"])
-    device = _device(options.device)
-    classifier.to(device)
-    images, labels = _images(datamodule, options.split, options.limit)
-    records = certify_images(classifier, images, labels, options.batch_size)
-    attacks: list[AttackInfo] = []
-    attacked: dict[str, Tensor] = {}
-    for name in names:
-        records, info, attacked[name] = attack_images(
-            classifier,
-            images,
-            records,
-            name,
-            eps=options.eps,
-            max_iter=options.max_iter,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            attack_proven=options.attack_proven,
-            minimum_norm=options.minimum_norm,
-        )
-        attacks.append(info)
+    subject = _subject(options)
+    tracked = tracked_folder(options.ckpt_path) if options.wandb else None
+    alone = options.processes == 1
+    with launched_team() if alone else spawned_team(options.processes, partial(_assist, options)) as team:
+        extra = {} if team.rank > 0 else _extra(options, subject)
+        parts = team.gather(partial(_measure, options, subject, team))
+        if team.rank > 0:
+            return {}
+    records, attacks, attacked = _joined(parts)
+    datamodule, classifier = subject.datamodule, subject.classifier
     run = RunInfo(
         dataset=datamodule.name if options.split == "test" else f"{datamodule.name} ({options.split})",
         checkpoint=str(options.ckpt_path),
@@ -109,32 +68,114 @@ def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
         seconds=time.perf_counter() - started,
         command=shlex.join(["python", "evaluate.py", *args]),
         radius_kind=classifier.radius_kind,
-        hardware=hardware(device),
+        hardware=hardware(classifier.device),
     )
     results = write_evaluation(
         output,
         records,
-        images,
+        subject.images,
         run,
-        radii=radii,
+        radii=options.radii,
         attacks=attacks,
         attacked_images=attacked,
         label_names=datamodule.label_names,
         metrics_csv=_metrics_csv(options.ckpt_path),
+        extra=extra,
     )
+    if tracked is not None:
+        names = datamodule.label_names
+        track_evaluation(tracked, results, records, subject.images, attacked_images=attacked, label_names=names)
+    console = Console(highlight=False)
     console.print(rich_table(f"what {options.ckpt_path} proves", *summary_rows(results)))
     console.print(f"report: {output / 'report.md'}", soft_wrap=True)
     return results
 
 
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option} must be numbers separated by commas, got {text!r}") from None
-    if not all(0 <= number < math.inf for number in numbers):
-        raise UserError(f"{option} must be finite and not negative, got {text!r}")
-    return numbers
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated, on which images and how many of them at once."""
+
+    classifier: Classifier
+    datamodule: ImageDataModule
+    images: Tensor
+    labels: Tensor
+    batch_size: int
+
+
+# A process's records, how its attacks were run, and the images they made; None for a process without images.
+_Part = tuple[Records, list[AttackInfo], dict[str, Tensor]] | None
+
+
+def _subject(options: argparse.Namespace) -> _Subject:
+    """Load what is evaluated, and see that it fits together and to what is asked of it."""
+    classifier, checkpoint = load_classifier(options.ckpt_path)
+    if options.radii_given and isinstance(classifier, L2NNNClassifier) and not classifier.is_hard:
+        raise UserError(
+            f"{options.ckpt_path} is in penalty mode and proves nothing at any radius: leave out --radii, "
+            "or use a checkpoint from after the switch to hard scaling"
+        )
+    datamodule = _datamodule(options, classifier, checkpoint["l2nnn_lightning"]["data"])
+    classifier.to(_device(options))
+    images, labels = _images(datamodule, options.split, options.limit)
+    batch_size = options.batch_size or (100 if classifier.device.type == "cpu" else 500)
+    return _Subject(classifier, datamodule, images, labels, batch_size)
+
+
+def _extra(options: argparse.Namespace, subject: _Subject) -> dict[str, Any]:
+    return extra_measures(
+        options, subject.classifier, subject.datamodule, subject.images, subject.labels, subject.batch_size
+    )
+
+
+def _measure(options: argparse.Namespace, subject: _Subject, team: Team) -> _Part:
+    """Certify and attack this process's images."""
+    rows = team.rows(len(subject.images), subject.batch_size)
+    if len(rows) == 0:
+        return None
+    classifier, images, size = subject.classifier, subject.images[rows], subject.batch_size
+    shown = team.rank == 0
+    records = certify_images(classifier, images, subject.labels[rows], size, index=rows, show_progress=shown)
+    if options.jacobian is not None:
+        records = measure_jacobian(classifier, images, records, options.jacobian, size, show_progress=shown)
+    attacks: list[AttackInfo] = []
+    attacked: dict[str, Tensor] = {}
+    for name in options.attacks:
+        earlier = None
+        for max_iter in options.max_iter or [None]:
+            record_name = name if len(options.max_iter) < 2 else f"{name}@{max_iter}"
+            records, info, made = attack_images(
+                classifier,
+                images,
+                records,
+                name,
+                eps=options.eps,
+                max_iter=max_iter,
+                seed=options.seed,
+                batch_size=size,
+                restarts=options.restarts,
+                attack_proven=options.attack_proven,
+                minimum_norm=options.minimum_norm,
+                record_name=record_name,
+                earlier=earlier,
+                show_progress=shown,
+            )
+            attacks.append(info)
+            attacked[record_name] = made
+            earlier = (record_name, made)
+    return records, attacks, attacked
+
+
+def _assist(options: argparse.Namespace, team: Team) -> None:
+    """Do the part of a process that ``--processes`` has started."""
+    team.gather(lambda: _measure(options, _subject(options), team))
+
+
+def _joined(parts: Sequence[_Part]) -> tuple[Records, list[AttackInfo], dict[str, Tensor]]:
+    """Put the parts of all processes together, in the order of the data set."""
+    found = [part for part in parts if part is not None]
+    order = torch.cat([torch.from_numpy(records.index) for records, _, _ in found]).argsort()
+    attacked = {name: torch.cat([images[name] for _, _, images in found])[order] for name in found[0][2]}
+    return Records.concatenate([records for records, _, _ in found]), found[0][1], attacked
 
 
 def _datamodule(
@@ -165,11 +206,17 @@ def _images(datamodule: ImageDataModule, split: str, limit: int | None) -> tuple
     return held.images[:limit], held.labels[:limit]
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _device(options: argparse.Namespace) -> torch.device:
+    name = options.device
+    if options.processes > 1:
+        if name not in (None, "cpu"):
+            raise UserError(f"--processes is for the CPU: start one process for each GPU with torchrun, got {name}")
+        return torch.device("cpu")
+    if name in (None, "cuda") and torch.cuda.is_available():
+        # Of the processes on a machine, each takes a GPU of its own.
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
-        device = torch.device(name)
+        device = torch.device(name or "cpu")
         torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} is not available here: use cpu") from error

@@ -13,7 +13,7 @@ from l2nnn_lightning.evaluation.records import IntArray, Records
 from l2nnn_lightning.evaluation.run import AttackInfo
 from l2nnn_lightning.evaluation.style import BLACK, GREY, SIZE, SMALL, VERMILLION
 
-__all__ = ["plot_gallery"]
+__all__ = ["Images", "label_name", "plot_gallery", "show_image", "verdict"]
 
 Images = Tensor | npt.NDArray[np.uint8] | npt.NDArray[np.floating]
 
@@ -53,7 +53,7 @@ def plot_gallery(
     rows = _choose(records, which, columns)
     columns = max(len(row) for row in rows)
 
-    names = {int(i): _name(i, label_names) for i in np.unique(np.r_[records.label, records.prediction])}
+    names = {int(i): label_name(i, label_names) for i in np.unique(np.r_[records.label, records.prediction])}
     head = 0.2 + 0.075 * max(len(name) for name in names.values())
     side, cell = (0.82, 2 * 0.82 + 0.3) if pairs else (0.86, 0.86 + MARGIN)
     width, height = max(head + columns * cell, 4.6), TITLE + len(rows) * (side + CAPTION + MARGIN)
@@ -75,10 +75,10 @@ def plot_gallery(
         for x, i in zip(head + np.arange(len(row)) * cell, row, strict=True):
             right = bool(records.correct[i])
             text = f"as {names[int(records.prediction[i])]}\ngap {records.gap[i]:.2f}, r {records.radius[i]:.2f}"
-            _show(axes, images[i], x, y, side, text, BLACK if right else VERMILLION)
+            show_image(axes, images[i], x, y, side, text, BLACK if right else VERMILLION)
             if attack is not None and attacked is not None:
-                text, broken = _verdict(records, attack, int(i), names)
-                _show(axes, attacked[i], x + side + 0.06, y, side, text, VERMILLION if broken else GREY)
+                text, broken = verdict(records, attack, int(i), names)
+                show_image(axes, attacked[i], x + side + 0.06, y, side, text, VERMILLION if broken else GREY)
     return figure
 
 
@@ -91,7 +91,7 @@ def _choose(records: Records, which: Literal["largest", "smallest"], columns: in
     return [order[records.label[order] == label][:columns] for label in labels]
 
 
-def _verdict(records: Records, attack: AttackInfo, i: int, names: dict[int, str]) -> tuple[str, bool]:
+def verdict(records: Records, attack: AttackInfo, i: int, names: dict[int, str]) -> tuple[str, bool]:
     """Say what became of an attacked sample."""
     record = records.attacks[attack.name]
     if not record.broken[i]:
@@ -105,7 +105,7 @@ def _verdict(records: Records, attack: AttackInfo, i: int, names: dict[int, str]
     return f"as {names.get(label, str(label))}\n{distortion}", True
 
 
-def _show(axes: Axes, image: Images, x: float, y: float, side: float, caption: str, colour: str) -> None:
+def show_image(axes: Axes, image: Images, x: float, y: float, side: float, caption: str, colour: str) -> None:
     """Place one picture with its caption; x and y are its upper left corner in inches."""
     pixels = image.detach().cpu().float().numpy() if isinstance(image, Tensor) else np.asarray(image, np.float32)
     if image.dtype.itemsize == 1:
@@ -123,5 +123,6 @@ def _symbol(attack: AttackInfo) -> str:
     return "L∞" if attack.norm == "Linf" else "L2"
 
 
-def _name(label: int, names: Sequence[str] | None) -> str:
+def label_name(label: int, names: Sequence[str] | None) -> str:
+    """Return a label's name, or its number where it has none."""
     return names[label] if names is not None and label < len(names) else str(label)

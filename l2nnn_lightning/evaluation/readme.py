@@ -1,4 +1,4 @@
-"""``python -m l2nnn_lightning.evaluation.readme``: fill the README's tables from the results.json files they name."""
+"""``python -m l2nnn_lightning.evaluation.readme``: fill the README's tables from the stored results they name."""
 
 import json
 import re
@@ -6,18 +6,23 @@ import sys
 from pathlib import Path
 
 from l2nnn_lightning.evaluation.tables import markdown_table, summary_rows
+from l2nnn_lightning.study import make_plan, read_study, study_markdown
+from l2nnn_lightning.study.store import Store
 
 __all__ = ["fill", "main"]
 
 _PLACE = re.compile(r"<!-- (results/[\w-]+\.json) -->\n.*?<!-- end -->", re.DOTALL)
+_STUDY = re.compile(r"<!-- study/(\w+)(?:/(\w+))? -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
     """Replace what stands between ``<!-- results/NAME.json -->`` and ``<!-- end -->`` by that file's table.
 
+    ``<!-- study/NAME -->``, or ``<!-- study/NAME/TIER -->``, becomes a study's table, of the tier ``cpu`` by default.
+
     Args:
         text: the README.
-        root: the folder that holds ``results/``.
+        root: the folder that holds ``configs/study/`` and ``results/``.
 
     Returns:
         The README with its tables; a missing file shows as missing.
@@ -32,7 +37,12 @@ def fill(text: str, root: Path) -> str:
             body = body.rstrip() + f"\n\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
         return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
 
-    return _PLACE.sub(table, text)
+    def study_table(match: re.Match[str]) -> str:
+        plan = make_plan(read_study(match[1], root / "configs" / "study"), match[2] or "cpu")
+        body = study_markdown(plan, Store(plan, root / "results" / "study", root))
+        return f"{match[0].splitlines()[0]}\n{body}<!-- end -->"
+
+    return _STUDY.sub(study_table, _PLACE.sub(table, text))
 
 
 def main() -> int:

@@ -54,10 +54,11 @@ class Records:
         radius: (N,) certified L2 radius in pixel units, valid in the whole space; 0 where nothing is proved.
         radius_box: (N,) certified L2 radius that holds for images whose pixels stay in [0, 1], or None.
         attacks: what each attack did, by the attack's name.
+        jacobian: (N,) L2 norm of the Jacobian of the logits at the image, nan where it was not measured, or None.
 
     Raises:
         ValueError: if lengths differ, an index repeats, a gap or radius is negative or not finite, or the name of
-            an attack is not made of letters, digits, ``_`` and ``-``.
+            an attack is not made of letters, digits, ``_``, ``-`` and ``@``.
 
     Example:
         >>> import torch
@@ -74,6 +75,7 @@ class Records:
     radius: FloatArray
     radius_box: FloatArray | None = None
     attacks: Mapping[str, AttackRecords] = field(default_factory=dict)
+    jacobian: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for name, column in self._columns().items():
@@ -90,8 +92,8 @@ class Records:
                     "check that the network's outputs are finite"
                 )
         for name, attack in self.attacks.items():
-            if not re.fullmatch(r"[\w-]+", name):
-                raise ValueError(f"an attack's name must be made of letters, digits, _ and -, got {name!r}")
+            if not re.fullmatch(r"[\w@-]+", name):
+                raise ValueError(f"an attack's name must be made of letters, digits, _, - and @, got {name!r}")
             if np.isnan(attack.norm).any():
                 raise ValueError(f"norms of {name} must not be nan; write inf where a sample was not broken")
 
@@ -167,8 +169,8 @@ class Records:
     def to_csv(self, path: Path | str) -> None:
         """Write ``records.csv``: a header, then a line per sample. Floats are written so that they read back exactly.
 
-        Columns: ``index, label, prediction, gap, radius``, then ``radius_box`` if known, then for every attack
-        ``NAME_broken`` (0 or 1), ``NAME_norm`` (``inf`` where not broken) and ``NAME_prediction`` if known.
+        Columns: ``index, label, prediction, gap, radius``, then ``radius_box`` and ``jacobian`` if known, then for
+        every attack ``NAME_broken`` (0 or 1), ``NAME_norm`` (``inf`` where not broken), ``NAME_prediction`` if known.
         """
         columns = self._columns()
         text = io.StringIO()
@@ -205,6 +207,8 @@ class Records:
         }
         if self.radius_box is not None:
             columns["radius_box"] = self.radius_box
+        if self.jacobian is not None:
+            columns["jacobian"] = self.jacobian
         for name, attack in self.attacks.items():
             columns[f"{name}_broken"] = attack.broken
             columns[f"{name}_norm"] = attack.norm
@@ -230,6 +234,7 @@ def _from_columns(columns: Mapping[str, npt.NDArray[Any]]) -> Records:
             name: AttackRecords(columns[f"{name}_broken"], columns[f"{name}_norm"], columns.get(f"{name}_prediction"))
             for name in names
         },
+        columns.get("jacobian"),
     )
 
 

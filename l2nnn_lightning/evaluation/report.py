@@ -14,6 +14,9 @@ CAPTIONS = {
     "gap_histogram": "How the gaps of correct and of wrong samples are spread.",
     "largest_gaps": "The images of each label that the network is surest of.",
     "smallest_gaps": "The images of each label that the network is least sure of.",
+    "attack_iterations": "The same images attacked with more and more iterations.",
+    "hybrid": "The hybrid model: what it gains and what it keeps of the proof as more images are delegated.",
+    "noisy": "Training on noisy labels: whether the changed labels were memorised, and gap against accuracy.",
     "training": "Accuracy and mean gap while the network was trained.",
 }
 

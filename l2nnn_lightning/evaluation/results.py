@@ -125,7 +125,8 @@ def summarize(
 
     Returns:
         Plain values; accuracies are fractions in [0, 1]. Where the records hold ``radius_box``, its certified
-        accuracies and mean are under ``certified_box`` and ``radius_box_mean``.
+        accuracies and mean are under ``certified_box`` and ``radius_box_mean``, and where they hold ``jacobian``, its
+        mean over the ``n`` images at which it was measured is under ``jacobian``.
 
     Raises:
         ValueError: if there are no records or radii, an attack is not in them, or a network that is not hard has radii.
@@ -150,10 +151,12 @@ def summarize(
         "certified": {key: certified_accuracy(records, r) for key, r in keys.items()},
         "attacks": [
             {
-                "name": attack.name,
+                "name": attack.attack,
                 "norm": attack.norm,
                 "eps": attack.eps,
                 "max_iter": attack.max_iter,
+                "restarts": attack.restarts,
+                "record": attack.name,
                 "n": records.n,
                 "accuracy": robust_accuracy(records, attack.name, attack.eps),
             }
@@ -171,6 +174,9 @@ def summarize(
     if records.radius_box is not None:
         results["certified_box"] = {key: certified_accuracy(records, r, "radius_box") for key, r in keys.items()}
         results["radius_box_mean"] = mean_radius(records, "radius_box")
+    if records.jacobian is not None:
+        measured = records.jacobian[~np.isnan(records.jacobian)]
+        results["jacobian"] = {"mean_norm": float(measured.mean(dtype=np.float64)), "n": len(measured)}
     return results
 
 

@@ -14,12 +14,13 @@ class AttackInfo:
     """How an attack was run.
 
     Args:
-        name: its name in the records.
+        name: its name in the records: the attack's own, then ``@max_iter`` where it was run with several.
         norm: the norm in which its perturbations are measured.
         eps: largest norm at which a broken sample counts as broken, in pixel units, > 0.
         max_iter: most iterations spent on a sample.
         minimum_norm: whether it looked for the closest adversarial image of every sample, without stopping at
             ``eps``, so that its norms give the robust accuracy at every smaller radius too.
+        restarts: number of attempts on every sample.
     """
 
     name: str
@@ -27,6 +28,12 @@ class AttackInfo:
     eps: float
     max_iter: int
     minimum_norm: bool = False
+    restarts: int = 1
+
+    @property
+    def attack(self) -> str:
+        """The attack's own name."""
+        return self.name.partition("@")[0]
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,45 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
             (f"certified accuracy, L2 radius {r}, pixels in [0, 1]", percent(a))
             for r, a in results["certified_box"].items()
         ]
+    if "jacobian" in results:
+        rows.append(
+            (f"mean norm of the Jacobian, {results['jacobian']['n']} images", f"{results['jacobian']['mean_norm']:.3f}")
+        )
     for attack in results["attacks"]:
         setting = f"{attack['norm']} eps {attack['eps']:g}, {attack['max_iter']} iterations"
+        if attack.get("restarts", 1) > 1:
+            setting += f", {attack['restarts']} attempts"
         rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
-    return ("measure", "value"), rows
+    return ("measure", "value"), [*rows, *_hybrid_rows(results.get("hybrid")), *_noisy_rows(results.get("noisy"))]
+
+
+def _hybrid_rows(hybrid: Mapping[str, Any] | None) -> list[Row]:
+    if hybrid is None:
+        return []
+    name = f"hybrid, threshold {hybrid['threshold']:g}"
+    return [
+        (f"{name}: accuracy", percent(hybrid["accuracy"])),
+        (f"{name}: delegated", percent(hybrid["delegated"])),
+        *((f"{name}: kept and certified, L2 radius {r}", percent(a)) for r, a in hybrid["certified"].items()),
+    ]
+
+
+def _noisy_rows(noisy: Mapping[str, Any] | None) -> list[Row]:
+    names = {
+        "train": "training images",
+        "train_clean": "training images, clean labels",
+        "train_changed": "training images, changed labels",
+        "val": "held-out images",
+    }
+    rows: list[Row] = []
+    for part, name in names.items():
+        values = None if noisy is None else noisy[part]
+        if values is not None:
+            rows.append((f"{name}: accuracy on the labels given", percent(values["accuracy"])))
+            if part == "train_changed":
+                rows.append((f"{name}: accuracy on the original labels", percent(values["accuracy_clean"])))
+            rows.append((f"{name}: mean confidence gap", f"{values['gap_mean']:.3f}"))
+    return rows
 
 
 def bin_rows(bins: Sequence[GapBin], radius: float) -> tuple[Row, list[Row]]:

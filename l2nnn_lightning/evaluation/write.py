@@ -6,10 +6,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from l2nnn_lightning.evaluation.extra_figures import extra_figures
 from l2nnn_lightning.evaluation.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
 from l2nnn_lightning.evaluation.files import write_json, write_text
 from l2nnn_lightning.evaluation.gallery import Images, plot_gallery
 from l2nnn_lightning.evaluation.history import plot_history, read_history
+from l2nnn_lightning.evaluation.iterations_figure import choose_budgets, plot_iterations
 from l2nnn_lightning.evaluation.records import Records
 from l2nnn_lightning.evaluation.report import CAPTIONS, write_report
 from l2nnn_lightning.evaluation.results import gap_bins, summarize
@@ -30,6 +32,7 @@ def write_evaluation(
     attacked_images: Mapping[str, Images] | None = None,
     label_names: Sequence[str] | None = None,
     metrics_csv: Path | str | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Check the records, then write ``results.json``, ``records.csv``, ``report.md`` and ``figures/*.png``.
 
@@ -43,9 +46,11 @@ def write_evaluation(
         run: where the records come from.
         radii: L2 radii at which to report the certified accuracy, in pixel units, at least one.
         attacks: how the attacks of the records were run.
-        attacked_images: by an attack's name what it made of ``images``; the first is shown beside its originals.
+        attacked_images: by an attack's name what it made of ``images``; of the first attack, the run with the most
+            iterations is shown beside the originals, and all its runs beside each other where there are several.
         label_names: names of the labels, in their order.
         metrics_csv: the ``metrics.csv`` of the training, drawn if it can be read.
+        extra: further contents of ``results.json``, see :mod:`l2nnn_lightning.evaluation.extras`.
 
     Returns:
         The content of ``results.json``.
@@ -55,11 +60,13 @@ def write_evaluation(
         ValueError: if records, images and attacks do not fit together.
     """
     check_sound(records, attacks)
-    results = summarize(records, run, radii=radii, attacks=attacks)
+    results = {**summarize(records, run, radii=radii, attacks=attacks), **(extra or {})}
     radius = bin_radius(radii, attacks)
     bins = gap_bins(records, radius, attacks)
-    shown, attacked = next(iter((attacked_images or {}).items()), (None, None))
-    attack = next((info for info in attacks if info.name == shown), None)
+    attacked_images = attacked_images or {}
+    attack = _strongest([info for info in attacks if info.name in attacked_images])
+    attacked = None if attack is None else attacked_images[attack.name]
+    budgets = choose_budgets(attacks, attacked_images)
     figures = {
         "accuracy_by_radius": plot_accuracy_by_radius(records, radii, attacks),
         "accuracy_by_gap": plot_accuracy_by_gap(bins, radius),
@@ -71,9 +78,14 @@ def write_evaluation(
             records, images, "smallest", attack=attack, attacked=attacked, label_names=label_names
         ),
     }
+    if budgets:
+        figures["attack_iterations"] = plot_iterations(
+            records, images, budgets, attacked_images, label_names=label_names
+        )
     training = _plot_training(metrics_csv)
     if training is not None:
         figures["training"] = training
+    figures |= extra_figures(results, metrics_csv)
 
     folder = Path(output_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +98,12 @@ def write_evaluation(
     write_text(Path(output_dir) / "report.md", write_report(results, bins, radius, list(figures)))
     write_json(Path(output_dir) / "results.json", results)
     return results
+
+
+def _strongest(attacks: Sequence[AttackInfo]) -> AttackInfo | None:
+    """Choose the run of the first attack that has the most iterations."""
+    runs = [info for info in attacks if info.attack == attacks[0].attack]
+    return max(runs, key=lambda info: info.max_iter, default=None)
 
 
 def _plot_training(metrics_csv: Path | str | None) -> Figure | None:

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
+from l2nnn_lightning.nn.labelwise import RepeatPerLabel
+from l2nnn_lightning.nn.trunk_norm import TrunkNorm
 
 __all__ = ["L2NNN"]
+
+_TINY = 1e-6
 
 
 class L2NNN(nn.Module):
@@ -23,11 +28,44 @@ class L2NNN(nn.Module):
     def __init__(self, trunk: nn.Sequential, head: MultiHead | SingleHead) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
+        self.trunk_norm = TrunkNorm()
 
     @property
     def gap_lipschitz(self) -> float:
         """How much a difference of two logits can move per unit of input, when hard."""
         return self.head.gap_lipschitz
+
+    @property
+    def shares_trunk(self) -> bool:
+        """Whether all labels see the same features."""
+        return not any(isinstance(module, RepeatPerLabel) for module in self.trunk)
+
+    def pair_constants(self) -> Tensor:
+        """Bound how much each difference of two logits moves per unit of input, when hard: (K, K), float64."""
+        return self.head.pair_constants(self.shares_trunk) * self.trunk_norm(self.trunk)
+
+    def signed_radius(self, logits_BK: Tensor, label_B: Tensor, *, pairwise: bool) -> Tensor:
+        """Measure the certified radius of the true label, negative where another one wins; for training.
+
+        Args:
+            logits_BK: the outputs.
+            label_B: the true labels.
+            pairwise: divide by the distance of each pair of rows instead of one constant for all.
+
+        Returns:
+            (B,), differentiable, also through the rows.
+        """
+        lead_BK = logits_BK.gather(1, label_B[:, None]) - logits_BK
+        rows_KF = self.head.rows() if pairwise and self.shares_trunk else None
+        if rows_KF is None:
+            lead_BK = lead_BK / self.gap_lipschitz
+        else:
+            own_BF = rows_KF[label_B]
+            apart_BK = torch.stack([torch.linalg.vector_norm(own_BF - row_F, dim=1) for row_F in rows_KF], dim=1)
+            # The label's own distance is 0, and its derivative is not a number.
+            own_BK = torch.zeros_like(lead_BK, dtype=torch.bool).scatter(1, label_B[:, None], True)
+            lead_BK = lead_BK / torch.where(own_BK, 1, apart_BK).clamp_min(_TINY)
+        return lead_BK.scatter(1, label_B[:, None], torch.inf).amin(1)
 
     def chain(self) -> Iterator[nn.Module]:
         """Iterate over the layers in the order in which a signal passes them."""

@@ -10,32 +10,42 @@ from l2nnn_lightning.nn.nonexpansive import fold
 __all__ = ["madry_mnist", "plain_twin"]
 
 
-def madry_mnist(image_shape: tuple[int, int, int], num_labels: int, *, dropout: float = 0.0) -> nn.Sequential:
+def madry_mnist(
+    image_shape: tuple[int, int, int],
+    num_labels: int,
+    *,
+    dropout: float = 0.0,
+    channels: tuple[int, int] = (32, 64),
+    dense: int = 1024,
+) -> nn.Sequential:
     """Build the four-layer network of Madry et al. (2017): two 5x5 convolutions, max-pooling, a dense layer of 1024.
 
     Args:
         image_shape: (channels, height, width) of the images, 4 pixels a side at least.
         num_labels: the number K of labels.
         dropout: probability of leaving out each dense feature, in [0, 1].
+        channels: filters of the two convolutions.
+        dense: outputs of the dense layer.
 
     Returns:
         The network: (B, C, H, W) -> (B, K).
     """
-    channels, height, width = image_shape
+    first, second = channels
+    inputs, height, width = image_shape
     if min(height, width) < 4:
         raise ValueError(f"images of {height}x{width} are too small for two poolings")
     return nn.Sequential(
-        nn.Conv2d(channels, 32, 5, padding=2),
+        nn.Conv2d(inputs, first, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 5, padding=2),
+        nn.Conv2d(first, second, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(64 * (height // 4) * (width // 4), 1024),
+        nn.Linear(second * (height // 4) * (width // 4), dense),
         nn.ReLU(),
         nn.Dropout(dropout),
-        nn.Linear(1024, num_labels),
+        nn.Linear(dense, num_labels),
     )
 
 

@@ -9,6 +9,12 @@ from torch import nn
 from l2nnn_lightning.models.cifar import separate_l2nnns
 from l2nnn_lightning.models.mnist import conv_l2nnn
 from l2nnn_lightning.models.ordinary import madry_mnist, plain_twin
+from l2nnn_lightning.models.ordinary_resnet import plain_resnet
+from l2nnn_lightning.models.parseval import parseval_mnist
+from l2nnn_lightning.models.recurrent import rows_rnn
+from l2nnn_lightning.models.resnet import resnet_l2nnn
+from l2nnn_lightning.models.templates import template_net
+from l2nnn_lightning.models.tight import cifar_tight, conv_tight
 
 __all__ = ["L2NNNS", "ORDINARY", "build_network"]
 
@@ -20,12 +26,19 @@ L2NNNS: dict[str, Callable[..., nn.Module]] = {
     "mnist_small": conv_l2nnn,
     "mnist_paper": partial(conv_l2nnn, **_PAPER_MNIST),
     "cifar_paper": separate_l2nnns,
+    "conv_tight": conv_tight,
+    "cifar_tight": cifar_tight,
+    "cifar_resnet": resnet_l2nnn,
+    "rows_rnn": rows_rnn,
     "mlp": partial(conv_l2nnn, channels=(), dense=(256, 256)),
+    "parseval_mnist": parseval_mnist,
+    "templates": template_net,
 }
 ORDINARY: dict[str, Callable[..., nn.Module]] = {
     "madry_mnist": madry_mnist,
     "mnist_small_plain": plain_twin,
     "mnist_paper_plain": partial(plain_twin, **_PAPER_MNIST),
+    "cifar_resnet_plain": plain_resnet,
 }
 
 

@@ -1,6 +1,6 @@
 """Nonexpansive pieces in pure PyTorch, one idea of the paper a file."""
 
-from l2nnn_lightning.nn.activations import ScaledSigmoid, TwoSided, TwoSidedReLU
+from l2nnn_lightning.nn.activations import MaxMin, ScaledSigmoid, TwoSided, TwoSidedReLU
 from l2nnn_lightning.nn.bounds import weight_bound, weight_penalty
 from l2nnn_lightning.nn.nonexpansive import (
     LabelwiseLinear,
@@ -12,12 +12,23 @@ from l2nnn_lightning.nn.nonexpansive import (
     penalty,
     soften,
 )
+from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean, SubtractSampleMean
 from l2nnn_lightning.nn.pooling import NormPool2d
+from l2nnn_lightning.nn.recurrent import Recurrent
+from l2nnn_lightning.nn.residual import Residual
+from l2nnn_lightning.nn.tight_norm import tight_norm
 
 __all__ = [
+    "BoundedScaling",
     "LabelwiseLinear",
+    "MaxMin",
     "NormPool2d",
+    "Recurrent",
+    "Residual",
     "ScaledSigmoid",
+    "SubtractBatchMean",
+    "SubtractMean",
+    "SubtractSampleMean",
     "TwoSided",
     "TwoSidedReLU",
     "fold",
@@ -27,6 +38,7 @@ __all__ = [
     "nonexpansive",
     "penalty",
     "soften",
+    "tight_norm",
     "weight_bound",
     "weight_penalty",
 ]

@@ -3,12 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
 from l2nnn_lightning.nn.nonexpansive import Bound, LabelwiseLinear, nonexpansive
 
 __all__ = ["MultiHead", "SingleHead"]
+
+
+# Far above the rounding of a norm in float64.
+_OUTWARD = 1 + 1e-9
 
 
 class MultiHead(nn.Module):
@@ -59,6 +64,36 @@ class MultiHead(nn.Module):
         logits: Tensor = self.stacks(features)
         return logits.squeeze(2)
 
+    def rows(self) -> Tensor | None:
+        """Return the weights (K, F) if every stack is a single row, else None."""
+        if len(self.stacks) > 1:
+            return None
+        weight_K1F: Tensor = self.stacks[0].weight  # type: ignore[assignment]
+        return weight_K1F[:, 0]
+
+    def pair_constants(self, shared: bool = True) -> Tensor:
+        """Bound how much each difference of two logits moves per unit of the features, when hard.
+
+        For single rows on shared features it is ``|w_i - w_j|``; for stacks, or features of each label's own,
+        ``L_i + L_j``, with L_i the product of the exact norms of stack i, at most 1.
+
+        Args:
+            shared: whether all labels see the same features.
+
+        Returns:
+            (K, K) in float64, rounded up.
+        """
+        rows_KF = self.rows()
+        if rows_KF is not None and shared:
+            return _row_distances(rows_KF)
+        norms = [
+            torch.linalg.matrix_norm(_double(layer.weight.detach()), 2)
+            for layer in self.stacks
+            if isinstance(layer, LabelwiseLinear)
+        ]
+        norm_K = torch.stack(norms).prod(0).clamp_max(1)
+        return (norm_K[:, None] + norm_K) * _OUTWARD
+
 
 class SingleHead(nn.Module):
     """One jointly nonexpansive layer with K outputs: a single L2NNN.
@@ -90,3 +125,22 @@ class SingleHead(nn.Module):
         """Compute the logits."""
         logits: Tensor = self.linear(features)
         return logits
+
+    def rows(self) -> Tensor:
+        """Return the weights, (K, F)."""
+        return self.linear.weight
+
+    def pair_constants(self, shared: bool = True) -> Tensor:  # noqa: ARG002 (as MultiHead)
+        """Bound how much each difference of two logits moves per unit of the features: ``|w_i - w_j|``, (K, K)."""
+        return _row_distances(self.rows())
+
+
+def _row_distances(rows_KF: Tensor) -> Tensor:
+    """Compute the distances between rows in float64, rounded up, without the cancellation of a Gram matrix."""
+    exact_KF = _double(rows_KF.detach())
+    return torch.stack([torch.linalg.vector_norm(exact_KF - row_F, dim=1) for row_F in exact_KF]) * _OUTWARD
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """Double precision; Apple's GPUs have none."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

@@ -75,9 +75,7 @@ def phases(kernel_GOIHW: Tensor, stride: Sequence[int], dilation: Sequence[int])
         if spread > 1:
             taps = F.pad(taps[..., None], (0, spread - 1)).flatten(-2)
         taps = F.pad(taps, (0, -taps.shape[-1] % step))
-        taps = (
-            taps.reshape(*taps.shape[:-1], -1, step).movedim(-1, 3).flatten(2, 3)
-        )
+        taps = taps.reshape(*taps.shape[:-1], -1, step).movedim(-1, 3).flatten(2, 3)
         kernel_GOIHW = taps.movedim(-1, 3 + side)
     return kernel_GOIHW
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation, random_crop, random_flip
+from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation, random_affine, random_crop, random_flip
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))
@@ -52,3 +52,25 @@ def test_augmentation_follows_the_global_seed() -> None:
         results.append(AUGMENTATIONS["flip_crop"](image))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+def test_affine_without_strength_changes_nothing() -> None:
+    image = torch.rand(3, 2, 5, 4)
+    torch.testing.assert_close(random_affine(image, 0.0), image)
+    whole = torch.randint(256, (3, 2, 5, 4), dtype=torch.uint8)
+    assert torch.equal(random_affine(whole, 0.0), whole)
+
+
+def test_affine_moves_each_image_a_little_and_in_its_own_way() -> None:
+    torch.manual_seed(0)
+    blob = torch.zeros(1, 1, 29, 29)
+    blob[..., 12:17, 12:17] = 1.0
+    moved = random_affine(blob.repeat(200, 1, 1, 1), 0.08)[:, 0]
+    place = torch.arange(29.0) - 14
+    mass = moved.sum((1, 2))
+    x, y = (moved.sum(1) * place).sum(1) / mass, (moved.sum(2) * place).sum(1) / mass
+    for centre in (x, y):
+        # 0.02 of 29 pixels, either way.
+        assert 0.4 < float(centre.abs().max()) < 0.65
+        assert abs(float(centre.mean())) < 0.1
+    assert 0.8 < float(mass.min()) / 25 < 0.95 < 1.05 < float(mass.max()) / 25 < 1.2

@@ -176,8 +176,11 @@ def test_batch_without_a_trainer_becomes_float(random_images: type[ImageDataModu
         ({"val_size": -1}, "val_size must be >= 0, got -1"),
         ({"train_size": 0}, "train_size must be >= 1, got 0"),
         ({"seed": -1}, "seed must be >= 0, got -1"),
-        ({"augment": "rotate"}, "augment must be one of none, shift, flip, flip_crop, got rotate"),
-        ({"label_noise_kind": "some"}, "label_noise_kind must be one of symmetric, asymmetric, file, got some"),
+        ({"augment": "rotate"}, "augment must be one of none, shift, affine, flip, flip_crop, got rotate"),
+        (
+            {"label_noise_kind": "some"},
+            "label_noise_kind must be one of symmetric, asymmetric, transition, file, got some",
+        ),
         ({"label_noise_kind": "file"}, "go together"),
         ({"label_noise_file": "x.npy"}, "go together"),
         ({"label_noise_kind": "file", "label_noise_file": "x", "label_noise": 0.5}, "label_noise must stay 0"),

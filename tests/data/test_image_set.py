@@ -55,3 +55,12 @@ def test_subset_keeps_clean_labels_beside_noisy_ones() -> None:
 def test_wrong_tensors_are_refused(images: torch.Tensor, labels: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageSet(images, labels)
+
+
+def test_batches_are_put_together_where_the_images_are() -> None:
+    split = ImageSet(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.arange(5)).to(torch.device("meta"))
+    batch = split.__getitems__([4, 0, 2])
+    assert batch.index is not None
+    assert [part.device.type for part in (batch.image, batch.label, batch.index)] == ["meta"] * 3
+    assert batch.image.shape == (3, 3, 4, 4)
+    assert split.num_bytes == 5 * 3 * 4 * 4

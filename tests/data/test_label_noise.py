@@ -3,8 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_images import StripesDataModule
 
-from l2nnn_lightning.data.label_noise import asymmetric_noise, labels_from_file, symmetric_noise
+from l2nnn_lightning.data.label_noise import (
+    asymmetric_noise,
+    labels_from_file,
+    symmetric_noise,
+    transition_from_file,
+    transition_noise,
+)
 from l2nnn_lightning.errors import UserError
 
 
@@ -86,3 +93,55 @@ def test_a_file_of_floats_or_objects_is_refused(tmp_path: Path) -> None:
         labels_from_file(tmp_path / "objects.npy", 3, 4)
     with pytest.raises(UserError, match="does not exist"):
         labels_from_file(tmp_path / "absent.npy", 3, 4)
+
+
+def test_transition_noise_draws_from_the_row_of_each_class() -> None:
+    labels = torch.arange(60_000) % 3
+    matrix = torch.tensor([[0.5, 0.3, 0.2], [0.0, 1.0, 0.0], [0.1, 0.0, 0.9]])
+    noisy = transition_noise(labels, matrix, seeded())
+    table = torch.bincount(labels * 3 + noisy, minlength=9).reshape(3, 3) / 20_000
+    # Four standard deviations of a frequency among 20,000.
+    assert bool(((table - matrix).abs() <= 4 * (matrix * (1 - matrix) / 20_000).sqrt()).all())
+    assert torch.equal(noisy, transition_noise(labels, matrix, seeded()))
+    assert not torch.equal(noisy, transition_noise(labels, matrix, seeded(1)))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".txt", ".csv"])
+def test_transition_comes_from_a_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"matrix{suffix}"
+    values = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    if suffix == ".npy":
+        np.save(path, values)
+    else:
+        np.savetxt(path, values, delimiter="," if suffix == ".csv" else " ")
+    assert transition_from_file(path, 3).tolist() == values.tolist()
+    datamodule = StripesDataModule(label_noise_kind="transition", label_noise_file=str(path), val_size=6)
+    datamodule.setup("fit")
+    assert datamodule.train_set is not None
+    assert torch.equal(datamodule.train_set.labels, (datamodule.train_set.clean_labels + 1) % 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1 0\n0 1\n", r"must hold 3 rows of 3 probabilities, got shape \(2, 2\)"),
+        ("1 0 0\n0 1 0\n0 0 0.5\n", "rows sum to 1"),
+        ("2 -1 0\n0 1 0\n0 0 1\n", ">= 0"),
+        ("nan 0 0\n0 1 0\n0 0 1\n", ">= 0"),
+        ("a b c\n", "must hold numbers"),
+    ],
+)
+def test_a_wrong_transition_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "matrix.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        transition_from_file(path, 3)
+    with pytest.raises(UserError, match="does not exist"):
+        transition_from_file(tmp_path / "absent.txt", 3)
+
+
+def test_transition_needs_its_file_and_no_fraction() -> None:
+    with pytest.raises(ValueError, match="go together"):
+        StripesDataModule(label_noise_kind="transition")
+    with pytest.raises(ValueError, match="label_noise must stay 0 with label_noise_kind: transition"):
+        StripesDataModule(label_noise_kind="transition", label_noise_file="m.txt", label_noise=0.5)

@@ -128,6 +128,17 @@ def test_attack_under_autocast_is_the_float32_attack() -> None:
     assert torch.equal(inside, expected)
 
 
+def test_of_several_starts_the_worst_image_of_each_sample_counts() -> None:
+    model, (image, label) = make_model().eval(), make_images()
+    settings = SETTINGS | {"steps": 1, "step_size": 0.02}
+    attempts = torch.Generator().manual_seed(3)
+    singles = [pgd_linf_images(model, image, label, **settings, generator=attempts) for _ in range(3)]
+    losses = torch.stack([F.cross_entropy(model(attacked), label, reduction="none") for attacked in singles])
+    assert len(losses.argmax(0).unique()) > 1
+    worst = pgd_linf_images(model, image, label, **settings, restarts=3, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(worst, torch.stack(singles)[losses.argmax(0), torch.arange(10)])
+
+
 def test_random_start_follows_the_generator() -> None:
     model, (image, label) = make_model(), make_images()
     settings = SETTINGS | {"steps": 1, "step_size": 0.001}
@@ -148,8 +159,10 @@ def test_random_start_follows_the_generator() -> None:
         ({"steps": 0}, "attack.steps must be an integer >= 1, got 0"),
         ({"steps": 2.5}, "attack.steps"),
         ({"step_size": -1}, "attack.step_size must be > 0, got -1"),
+        ({"restarts": 0}, "attack.restarts must be an integer >= 1, got 0"),
+        ({"restarts": 2, "random_start": False}, "attack.restarts above 1 needs attack.random_start"),
         ({"random_start": "yes"}, "attack.random_start must be true or false, got yes"),
-        ({"epsilon": 0.1}, "attack has no setting 'epsilon'; it has eps, steps, step_size, random_start"),
+        ({"epsilon": 0.1}, "attack has no setting 'epsilon'; it has eps, steps, step_size, random_start, restarts"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -1,0 +1,68 @@
+"""An ordinary residual network for small colour images, to compare with."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["plain_resnet"]
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with a shortcut, normalised and activated beforehand (He et al., 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        same = inputs == outputs and stride == 1
+        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.norm1(x))
+        carried = x if self.shortcut is None else self.shortcut(active)
+        out: Tensor = carried + self.conv2(F.relu(self.norm2(self.conv1(active))))
+        return out
+
+
+def plain_resnet(
+    image_shape: tuple[int, int, int],
+    num_labels: int,
+    *,
+    width: int = 64,
+    blocks: Sequence[int] = (2, 2, 2, 2),
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Build a pre-activation residual network: by default the one of 18 layers, for images of about 32x32.
+
+    Args:
+        image_shape: (channels, height, width) of the images.
+        num_labels: the number K of labels.
+        width: channels of the first stage, >= 1; each further stage doubles them and halves the image.
+        blocks: residual blocks of each stage, >= 1 each.
+        dropout: probability of leaving out each feature before the last layer, in [0, 1].
+
+    Returns:
+        The network: (B, C, H, W) -> (B, K).
+
+    Raises:
+        ValueError: if ``width`` or ``blocks`` is out of range.
+
+    References:
+        He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016.
+    """
+    if width < 1:
+        raise ValueError(f"width must be at least 1, got {width}")
+    if len(blocks) == 0 or min(blocks) < 1:
+        raise ValueError(f"blocks must hold one or more numbers >= 1, got {tuple(blocks)}")
+    layers: list[nn.Module] = [nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False)]
+    inputs = width
+    for stage, count in enumerate(blocks):
+        outputs = width * 2**stage
+        for position in range(count):
+            layers.append(_Block(inputs, outputs, 2 if stage > 0 and position == 0 else 1))
+            inputs = outputs
+    layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [nn.Dropout(dropout), nn.Linear(inputs, num_labels)]
+    return nn.Sequential(*layers)

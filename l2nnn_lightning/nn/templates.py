@@ -1,0 +1,146 @@
+"""A head of templates: several linear scores per label, and the distances between their cells."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from l2nnn_lightning.nn.box_distance import move_in_box
+from l2nnn_lightning.nn.kmeans import kmeans
+from l2nnn_lightning.nn.template_radius import TemplateRadius, certify_templates
+
+__all__ = ["SignedRadius", "Templates"]
+
+# Norms this small would make gradients explode; templates of different labels are never so close in earnest.
+_TINY = 1e-12
+# Enough for a gradient; the certificate takes as many as it needs.
+_NEWTON_STEPS = 8
+
+
+class SignedRadius(NamedTuple):
+    """A radius to train on, and the logits that come with it.
+
+    Attributes:
+        radius: distance to the nearest rival's hyperplane, negative where a rival wins, differentiable (B,).
+        logits: not differentiable, (B, K).
+    """
+
+    radius: Tensor
+    logits: Tensor
+
+
+class Templates(nn.Module):
+    """Score features with several templates per label; a label's logit is its best score.
+
+    ``s_km = w_km . z + b_km`` and ``y_k = max_m s_km``. With ``b = -|w|^2 / 2``, the default, the label is that of the
+    nearest template: ``s_km = (|z|^2 - |z - w_km|^2) / 2``. No weight is constrained: the certificate divides by the
+    distances between templates (see :mod:`l2nnn_lightning.nn.template_radius`).
+
+    Args:
+        in_features: the features F.
+        num_labels: the number K of labels.
+        templates_per_label: the number M of templates of each label, >= 1.
+        nearest: nearest template; otherwise every offset b_km is trained on its own.
+
+    Shape:
+        (B, F) -> (B, K).
+
+    Raises:
+        ValueError: if there are no templates.
+    """
+
+    def __init__(self, in_features: int, num_labels: int, templates_per_label: int, nearest: bool = True) -> None:
+        super().__init__()
+        if templates_per_label < 1:
+            raise ValueError(f"templates_per_label must be at least 1, got {templates_per_label}")
+        self.weight = nn.Parameter(torch.rand(num_labels, templates_per_label, in_features))
+        self.free_offset = None if nearest else nn.Parameter(torch.zeros(num_labels, templates_per_label))
+        self._offsets_of_nearest()
+
+    @torch.no_grad()
+    def place(self, label: int, features_NF: Tensor, generator: torch.Generator) -> None:
+        """Put the templates of one label at the k-means centres of its features.
+
+        Args:
+            label: the label.
+            features_NF: features of its training images, at least one.
+            generator: of the draws, on the CPU.
+        """
+        self.weight[label] = kmeans(features_NF, self.weight.shape[1], generator)
+        self._offsets_of_nearest()
+
+    def offsets(self) -> Tensor:
+        """Return b_km, (K, M)."""
+        return -self.weight.square().sum(2) / 2 if self.free_offset is None else self.free_offset
+
+    def scores(self, features_BF: Tensor) -> Tensor:
+        """Compute every template's score: (B, F) -> (B, K, M)."""
+        labels, count, _ = self.weight.shape
+        return torch.addmm(self.offsets().flatten(), features_BF, self.weight.flatten(0, 1).mT).view(-1, labels, count)
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        """Compute the logits."""
+        return self.scores(features_BF).amax(2)
+
+    def certify(
+        self, features_BF: Tensor, label_B: Tensor, *, box: bool = False, quick: bool = False
+    ) -> TemplateRadius:
+        """Prove radii; see :func:`certify_templates`. With ``box`` the features must be the images' own pixels."""
+        weight, offsets = self.weight.detach(), self.offsets().detach()
+        return certify_templates(features_BF, label_B, weight, offsets, box=box, quick=quick)
+
+    def signed_radius(self, features_BF: Tensor, label_B: Tensor, *, box: bool = False) -> SignedRadius:
+        """Measure the distance to the nearest rival's bisecting hyperplane, for training.
+
+        ``min_n (s_m(z) - s_n(z)) / |w_m - w_n|`` over the templates n of other labels, m being the label's template
+        that scores highest. Where the label wins, and with ``box``, it is the length of the shortest move inside
+        [0, 1] to that hyperplane instead; its derivative is that of the scores' difference at the moved image, times
+        ``t / |delta|`` (the envelope theorem: the constraint's multiplier is t).
+
+        Which templates are meant is found without gradients, at the cost of two matrix products.
+
+        Args:
+            features_BF: what the templates see.
+            label_B: the true labels.
+            box: whether the features are pixels that must stay in [0, 1].
+        """
+        with torch.no_grad(), torch.autocast(features_BF.device.type, enabled=False):
+            rows_B = torch.arange(len(label_B), device=label_B.device)
+            weight_NF = self.weight.flatten(0, 1)
+            z_BF = features_BF.detach().to(weight_NF.dtype)
+            scores_BKM = self.scores(z_BF)
+            own_B = scores_BKM[rows_B, label_B].argmax(1) + label_B * scores_BKM.shape[2]
+            logits_BK = scores_BKM.amax(2)
+            squared_N = weight_NF.square().sum(1)
+            squared_BN = squared_N[own_B, None] + squared_N - 2 * weight_NF[own_B] @ weight_NF.mT
+            own_score_B1 = logits_BK.gather(1, label_B[:, None])
+            radius_BN = (own_score_B1 - scores_BKM.flatten(1)) * squared_BN.clamp_min(_TINY).rsqrt()
+            radius_BN.view_as(scores_BKM)[rows_B, label_B] = torch.inf
+            rival_B = radius_BN.argmin(1)
+        own_BF, own_offset_B = self._select(own_B)
+        rival_BF, rival_offset_B = self._select(rival_B)
+        z_BF = features_BF.to(own_BF.dtype)
+        away_BF, offset_B = own_BF - rival_BF, own_offset_B - rival_offset_B
+        needed_B = (away_BF * z_BF).sum(1) + offset_B
+        radius_B = needed_B / torch.linalg.vector_norm(away_BF, dim=1).clamp_min(_TINY**0.5)
+        if not box:
+            return SignedRadius(radius_B, logits_BK)
+        step_B, norm_B, move_BF = move_in_box(z_BF.detach(), -away_BF.detach(), needed_B.detach(), _NEWTON_STEPS)
+        won_B = (norm_B > 0) & norm_B.isfinite()
+        at_moved_B = (away_BF * (z_BF + move_BF)).sum(1) + offset_B
+        pull_B = step_B / torch.where(won_B, norm_B, 1)
+        box_B = norm_B + pull_B * (at_moved_B - at_moved_B.detach())
+        return SignedRadius(torch.where(won_B, box_B, radius_B), logits_BK)
+
+    def _select(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up templates by their position in the flattened (K M): weights (B, F) and offsets (B,)."""
+        weight_BF = self.weight.flatten(0, 1)[index_B]
+        if self.free_offset is None:
+            return weight_BF, -weight_BF.square().sum(1) / 2
+        return weight_BF, self.free_offset.flatten()[index_B]
+
+    @torch.no_grad()
+    def _offsets_of_nearest(self) -> None:
+        """Begin as the nearest template where the offsets are free."""
+        if self.free_offset is not None:
+            self.free_offset.copy_(-self.weight.square().sum(2) / 2)

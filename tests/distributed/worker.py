@@ -1,0 +1,44 @@
+"""What the launchers start: train.py, several times over if asked, in a process that may be told to die.
+
+``worker.py ARGUMENTS [-- ARGUMENTS ...]``. With ``DIE=RANK:STEP`` in the environment that process kills itself there,
+as a machine that loses its power: no handler runs, nothing is flushed.
+"""
+
+import os
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+
+from l2nnn_lightning import cli
+
+
+class Death(pl.Callback):
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if os.environ.get("DIE") == f"{trainer.global_rank}:{trainer.global_step}":
+            os.kill(os.getpid(), 9)
+
+
+def main() -> int:
+    build = cli.TrainCLI.instantiate_trainer
+
+    def with_death(self: cli.TrainCLI, **kwargs: Any) -> pl.Trainer:
+        trainer = build(self, **kwargs)
+        trainer.callbacks.insert(0, Death())  # type: ignore[attr-defined]
+        return trainer
+
+    cli.TrainCLI.instantiate_trainer = with_death  # type: ignore[method-assign]
+    commands: list[list[str]] = [[]]
+    for argument in sys.argv[1:]:
+        if argument == "--":
+            commands.append([])
+        else:
+            commands[-1].append(argument)
+    code = 0
+    for command in commands:
+        code = code or cli.train(command)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

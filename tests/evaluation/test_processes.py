@@ -1,0 +1,131 @@
+"""Several processes share an evaluation, and the outcome is that of one."""
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from l2nnn_lightning import cli
+from l2nnn_lightning.evaluation.processes import Team, launched_team, spawned_team
+
+OPTIONS = ["--limit", "10", "--batch_size", "3", "--attacks", "cw,pgd_l2", "--eps", "1.4", "--max_iter", "2,20"]
+OPTIONS += ["--restarts", "2", "--jacobian", "7", "--device", "cpu"]
+
+
+@pytest.mark.parametrize(("total", "batch_size", "size"), [(10, 3, 2), (7, 7, 3), (100, 8, 4), (5, 1, 8)])
+def test_every_image_belongs_to_one_process_and_batches_stay_whole(total: int, batch_size: int, size: int) -> None:
+    shares = [Team(rank, size).rows(total, batch_size).tolist() for rank in range(size)]
+    assert sorted(row for share in shares for row in share) == list(range(total))
+    whole = {tuple(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size)}
+    batches = {tuple(share[i : i + batch_size]) for share in shares for i in range(0, len(share), batch_size)}
+    assert batches == whole
+    counts = [len(share) for share in shares]
+    assert max(counts) - min(counts) <= batch_size
+
+
+def test_a_process_alone_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with launched_team() as team:
+        assert team == Team(0, 1)
+        assert team.gather(lambda: "all") == ["all"]
+
+
+def run(checkpoint: str, output: str, *options: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    assert cli.evaluate(["--ckpt_path", checkpoint, "--output", output, *OPTIONS, *options]) == 0
+    return read(Path(output))
+
+
+def read(folder: Path) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    results = json.loads((folder / "results.json").read_text())
+    for key in ("seconds", "command"):
+        del results[key]
+    with (folder / "records.csv").open(newline="") as file:
+        return list(csv.DictReader(file)), results
+
+
+def launched(rank: int, port: int, folder: str, args: list[str]) -> None:
+    """What torchrun starts."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.chdir(folder)
+    code = cli.evaluate(args)
+    # Not the parent's exit handlers, which belong to its tests.
+    os._exit(code)
+
+
+def launch(folder: Path, args: list[str]) -> list[int | None]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    # Forked, because a spawned process would import everything again.
+    context = multiprocessing.get_context("fork")
+    members = [context.Process(target=launched, args=(rank, port, str(folder), args)) for rank in (0, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking while torch's idle threads are there
+        for member in members:
+            member.start()
+    for member in members:
+        member.join(60)
+    return [member.exitcode for member in members]
+
+
+@pytest.mark.slow
+def test_processes_count_every_sample_once_and_find_what_one_finds(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "run")
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    records, results = run(checkpoint, "alone")
+    assert [int(row["index"]) for row in records] == list(range(10))
+    assert [(a["name"], a["max_iter"], a["restarts"]) for a in results["attacks"]] == [
+        ("cw", 2, 2),
+        ("cw", 20, 2),
+        ("pgd_l2", 2, 2),
+        ("pgd_l2", 20, 2),
+    ]
+    assert 0 < results["attacks"][3]["accuracy"] < 1
+    assert results["jacobian"]["n"] == 7
+    capfd.readouterr()
+
+    # As torchrun starts them.
+    assert launch(tmp_path, ["--ckpt_path", checkpoint, "--output", "launched", *OPTIONS]) == [0, 0]
+    assert read(Path("launched")) == (records, results)
+    assert capfd.readouterr().out.count("launched/report.md") == 1
+
+    # As --processes spawns them.
+    assert run(checkpoint, "spawned", "--processes", "2") == (records, results)
+    assert not torch.distributed.is_initialized()
+
+    # An error in any process ends them all and is said once, by the first.
+    state = torch.load(checkpoint, weights_only=True)
+    for key, value in state["state_dict"].items():
+        if key.endswith("bias"):
+            value.fill_(torch.inf)
+    torch.save(state, "broken.ckpt")
+    args = ["--ckpt_path", "broken.ckpt", "--output", "none", *OPTIONS]
+    assert launch(tmp_path, args) == [2, 0]
+    _, err = capfd.readouterr()
+    assert err.count("error: ") == 1
+    assert not Path("none").exists()
+
+
+def test_spawned_processes_share_no_gpu(finished: Path, terminal: Any) -> None:
+    args = ["--ckpt_path", str(finished / "checkpoints" / "best.ckpt"), "--output", "none"]
+    line = terminal.error_line(cli.evaluate, *args, "--processes", "2", "--device", "cuda")
+    assert "--processes is for the CPU: start one process for each GPU with torchrun, got cuda" in line
+
+
+def test_torchrun_and_processes_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "--processes starts processes of its own: leave it out under torchrun"
+    with pytest.raises(ValueError, match=message), spawned_team(2, print):
+        pass

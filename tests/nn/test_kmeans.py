@@ -1,0 +1,51 @@
+from itertools import pairwise
+
+import pytest
+import torch
+
+from l2nnn_lightning.nn import kmeans as module
+from l2nnn_lightning.nn.kmeans import kmeans
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs() -> torch.Tensor:
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    return (centres[:, None] + torch.randn(3, 40, 2, generator=seeded(1))).flatten(0, 1)
+
+
+def test_centres_are_the_means_of_what_is_nearest_to_them() -> None:
+    points = blobs()
+    centres = kmeans(points, 4, seeded(), iterations=50)
+    nearest = torch.cdist(points, centres).argmin(1)
+    for k, centre in enumerate(centres):
+        torch.testing.assert_close(centre, points[nearest == k].mean(0))
+
+
+def test_iterations_lower_the_distance_to_the_nearest_centre() -> None:
+    points = blobs()
+    cost = [float(torch.cdist(points, kmeans(points, 3, seeded(), n)).amin(1).square().sum()) for n in range(6)]
+    assert all(after <= before + 1e-3 for before, after in pairwise(cost))
+    assert cost[-1] < cost[0]
+
+
+def test_equal_seeds_give_equal_centres_whatever_the_global_generator_did() -> None:
+    first = kmeans(blobs(), 5, seeded(3))
+    torch.rand(7)
+    assert torch.equal(first, kmeans(blobs(), 5, seeded(3)))
+    assert not torch.equal(first, kmeans(blobs(), 5, seeded(4)))
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = kmeans(blobs(), 5, seeded())
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    torch.testing.assert_close(kmeans(blobs(), 5, seeded()), whole)
+
+
+def test_fewer_points_than_centres_are_used_repeatedly() -> None:
+    points = torch.tensor([[1.0], [2.0]])
+    assert kmeans(points, 5, seeded()).flatten().unique().tolist() == [1, 2]
+    with pytest.raises(ValueError, match="0 points"):
+        kmeans(points[:0], 2, seeded())
