@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from l2nnn_lightning.evaluation.comparison import comparison
 from l2nnn_lightning.evaluation.tables import markdown_table, summary_rows
 from l2nnn_lightning.study import make_plan, read_study, study_markdown
 from l2nnn_lightning.study.store import Store
@@ -12,12 +13,14 @@ from l2nnn_lightning.study.store import Store
 __all__ = ["fill", "main"]
 
 _PLACE = re.compile(r"<!-- (results/[\w-]+\.json) -->\n.*?<!-- end -->", re.DOTALL)
+_COMPARISON = re.compile(r"(<!-- compare\n(.*?)-->\n).*?<!-- end -->", re.DOTALL)
 _STUDY = re.compile(r"<!-- study/(\w+)(?:/(\w+))? -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
     """Replace what stands between ``<!-- results/NAME.json -->`` and ``<!-- end -->`` by that file's table.
 
+    ``<!-- compare``, rows as for :func:`comparison`, ``-->`` becomes a table of several results, and
     ``<!-- study/NAME -->``, or ``<!-- study/NAME/TIER -->``, becomes a study's table, of the tier ``cpu`` by default.
 
     Args:
@@ -42,7 +45,10 @@ def fill(text: str, root: Path) -> str:
         body = study_markdown(plan, Store(plan, root / "results" / "study", root))
         return f"{match[0].splitlines()[0]}\n{body}<!-- end -->"
 
-    return _STUDY.sub(study_table, _PLACE.sub(table, text))
+    def compared(match: re.Match[str]) -> str:
+        return f"{match[1]}{comparison(match[2], root)}\n<!-- end -->"
+
+    return _STUDY.sub(study_table, _COMPARISON.sub(compared, _PLACE.sub(table, text)))
 
 
 def main() -> int:

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from l2nnn_lightning.evaluation.readme import fill
 
 ROOT = Path(__file__).parents[2]
@@ -38,3 +40,31 @@ def test_a_result_shows_with_its_seed_and_command(tmp_path):
     assert "1.250" in text
     assert "25.0%" in text
     assert "Seed 3, 1 core; `python evaluate.py`" in text
+
+
+def write_results(path: Path, accuracy: float, certified: dict[str, float], **more: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"accuracy": accuracy, "radius_mean": 1.0, "certified": certified, **more}))
+
+
+def test_results_stand_side_by_side(tmp_path):
+    write_results(tmp_path / "results/a.json", 0.9, {"1": 0.5, "2": 0.25})
+    write_results(tmp_path / "results/b.json", 0.8, {"1": 0.3}, radius_box_mean=2.0, certified_box={"1": 0.4})
+    text = (
+        "<!-- compare\none: two: results/a.json results/b.json\nbox: results/b.json#box\nlater: results/c.json\n-->\n"
+        "| stale |\n<!-- end -->"
+    )
+    filled = fill(text, tmp_path)
+    assert filled.splitlines()[5:-1] == [
+        "|  | clean % | mean radius | @1 % | @2 % | seeds |",
+        "|:---|---:|---:|---:|---:|---:|",
+        "| one: two | 85.0 | 1.00 | 40.0 |  | 2 |",
+        "| box | 80.0 | 2.00 | 40.0 |  | 1 |",
+        "| later | not run yet |  |  |  |  |",
+    ]
+    assert fill(filled, tmp_path) == filled
+
+
+def test_a_row_of_a_comparison_names_its_files(tmp_path):
+    with pytest.raises(ValueError, match="NAME: FILE"):
+        fill("<!-- compare\nresults/a.json\n-->\n<!-- end -->", tmp_path)

@@ -35,7 +35,11 @@ def test_every_kind_of_training_is_understood(tmp_path: Path, monkeypatch: pytes
         store = Store(plan, tmp_path / "results", tmp_path / "runs")
         for training in {run.training.digest: run.training for run in plan.results}.values():
             # Another number in the same place needs no second look.
-            kind = (training.config, *sorted(training.overrides), str(training.overrides.get("model.network_args")))
+            kind = (
+                training.config,
+                *sorted(training.overrides),
+                *sorted(training.overrides.get("model.network_args", {})),
+            )
             if kind in seen:
                 continue
             seen.add(kind)
