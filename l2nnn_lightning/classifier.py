@@ -226,7 +226,7 @@ class L2NNNClassifier(Classifier):
             return Certificate(label_B, confidence_gap(logits_BK), radius_B), box_B
         signal_B = torch.linalg.vector_norm(image.flatten(1), dim=1)
         if self.pairwise and isinstance(network, L2NNN):
-            return certify_pairs(logits_BK, network.pair_constants(), signal_B), None
+            return certify_pairs(logits_BK, network.pair_constants(quick=quick), signal_B), None
         gap_lipschitz: float = network.gap_lipschitz  # type: ignore[assignment]
         return certify_logits(logits_BK, gap_lipschitz, signal_B), None
 

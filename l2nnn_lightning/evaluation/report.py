@@ -22,10 +22,10 @@ CAPTIONS = {
 
 HOW_TO_READ = """\
 A sample is certified at radius r when the network's label is right and provably stays the same for every image
-within Euclidean distance r, pixel values being in [0, 1]. No attack, present or future, can bring the accuracy below
-the certified accuracy; an attack shows only that the true value is not above what it leaves, so the truth lies
-between the two. The confidence gap, the largest logit minus the second largest, is what a radius is computed from:
-a network that separates its classes well has large gaps, and its wrong answers have small ones."""
+within Euclidean distance r, measured where pixel values run from 0 to 1. No attack, present or future, can bring the
+accuracy below the certified accuracy; an attack shows only that the true value is not above what it leaves, so the
+truth lies between the two. The confidence gap, the largest logit minus the second largest, is what a radius is computed
+from: a network that separates its classes well has large gaps, and its wrong answers have small ones."""
 
 
 def write_report(results: Mapping[str, Any], bins: Sequence[GapBin], radius: float, figures: Sequence[str]) -> str:

@@ -40,9 +40,13 @@ class L2NNN(nn.Module):
         """Whether all labels see the same features."""
         return not any(isinstance(module, RepeatPerLabel) for module in self.trunk)
 
-    def pair_constants(self) -> Tensor:
-        """Bound how much each difference of two logits moves per unit of input, when hard: (K, K), float64."""
-        return self.head.pair_constants(self.shares_trunk) * self.trunk_norm(self.trunk)
+    def pair_constants(self, *, quick: bool = False) -> Tensor:
+        """Bound how much each difference of two logits moves per unit of input, when hard: (K, K), float64.
+
+        Args:
+            quick: take 1 for the norm of the trunk, which takes a while to compute tightly.
+        """
+        return self.head.pair_constants(self.shares_trunk) * (1.0 if quick else self.trunk_norm(self.trunk))
 
     def signed_radius(self, logits_BK: Tensor, label_B: Tensor, *, pairwise: bool) -> Tensor:
         """Measure the certified radius of the true label, negative where another one wins; for training.

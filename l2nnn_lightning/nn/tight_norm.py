@@ -72,6 +72,10 @@ def _symbol_norm(kernel_GOIHW: Tensor) -> Tensor:
         # A real kernel's symbol at the opposite frequency is its conjugate: half of one side is enough.
         symbols = torch.fft.rfft(symbols, count, side) if side == 3 else torch.fft.fft(symbols, count, side)
         correction *= math.cos(math.pi * degree / count)
-    squares = torch.linalg.matrix_norm(symbols.movedim((1, 2), (3, 4)), 2).square().amax()
+    symbols = symbols.movedim((1, 2), (3, 4))
+    if symbols.shape[-2] > symbols.shape[-1]:
+        symbols = symbols.mT
+    # The largest eigenvalue of the smaller product is much faster to find than a singular value, and as accurate.
+    squares = torch.linalg.eigvalsh(symbols @ symbols.mH)[..., -1].amax().clamp_min(0)
     bound: Tensor = (squares / correction).sqrt()
     return bound
