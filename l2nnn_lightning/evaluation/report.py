@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l2nnn_lightning.evaluation.results import GapBin
-from l2nnn_lightning.evaluation.tables import PENALTY_MODE, bin_rows, markdown_table, summary_rows
+from l2nnn_lightning.evaluation.tables import bin_rows, markdown_table, summary_rows, why_unproved
 
 __all__ = ["CAPTIONS", "write_report"]
 
@@ -39,7 +39,7 @@ def write_report(results: Mapping[str, Any], bins: Sequence[GapBin], radius: flo
     """
     parts = [f"# Evaluation on {results['dataset']}, {results['n']} images"]
     if not results["hard"]:
-        parts.append(f"**{PENALTY_MODE[0].upper()}{PENALTY_MODE[1:]}.**")
+        parts.append(f"**{why_unproved(results).capitalize()}.**")
     parts += [markdown_table(*summary_rows(results)), "## How to read this", HOW_TO_READ, "## Figures"]
     parts += [f"![{CAPTIONS[name]}](figures/{name}.png)\n\n{CAPTIONS[name]}" for name in figures]
     parts += ["## Accuracy by gap", markdown_table(*bin_rows(bins, radius))]

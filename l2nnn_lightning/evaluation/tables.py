@@ -7,9 +7,8 @@ from rich.table import Table
 
 from l2nnn_lightning.evaluation.results import GapBin
 
-__all__ = ["bin_rows", "markdown_table", "rich_table", "summary_rows"]
+__all__ = ["bin_rows", "markdown_table", "rich_table", "summary_rows", "why_unproved"]
 
-PENALTY_MODE = "penalty mode: nothing is proved"
 
 Row = Sequence[str]
 
@@ -28,7 +27,7 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         rows.append((f"mean certified radius ({results['radius_kind']})", f"{results['radius_mean']:.3f}"))
         rows += [(f"certified accuracy, L2 radius {r}", percent(a)) for r, a in results["certified"].items()]
     else:
-        rows.append(("certified accuracy", PENALTY_MODE))
+        rows.append(("certified accuracy", why_unproved(results)))
     if results["hard"] and "certified_box" in results:
         rows.append(("mean certified radius, pixels in [0, 1]", f"{results['radius_box_mean']:.3f}"))
         rows += [
@@ -45,6 +44,12 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
             setting += f", {attack['restarts']} attempts"
         rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
     return ("measure", "value"), [*rows, *_hybrid_rows(results.get("hybrid")), *_noisy_rows(results.get("noisy"))]
+
+
+def why_unproved(results: Mapping[str, Any]) -> str:
+    """Say in a few words why a network that is not hard proves nothing."""
+    ordinary = results["config"].get("classifier") == "OrdinaryClassifier"
+    return f"{'ordinary network' if ordinary else 'penalty mode'}: nothing is proved"
 
 
 def _hybrid_rows(hybrid: Mapping[str, Any] | None) -> list[Row]:
