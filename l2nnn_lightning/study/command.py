@@ -1,6 +1,7 @@
 """The command ``python -m l2nnn_lightning.study``: run what is missing, then print the table."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,10 @@ def run_study(args: Sequence[str]) -> None:
         return
     failed: list[str] = []
     if not options.table:
-        tasks = missing_tasks(wanted, store, options.root)
+        if options.root is not None:
+            # Not on the runs' command lines, which the results quote.
+            os.environ["L2NNN_DATA"] = str(Path(options.root).resolve())
+        tasks = missing_tasks(wanted, store)
         failed = run_tasks(tasks, options.jobs or default_jobs(), lambda line: print(line, flush=True)) if tasks else []
     text = study_markdown(plan, store)
     print(text)

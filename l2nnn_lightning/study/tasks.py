@@ -17,13 +17,12 @@ _TRAIN = "import sys; from l2nnn_lightning import cli; sys.exit(cli.train())"
 _EVALUATE = "import sys; from l2nnn_lightning import cli; sys.exit(cli.evaluate())"
 
 
-def missing_tasks(results: Sequence[Result], store: Store, root: str | None) -> list[Task]:
+def missing_tasks(results: Sequence[Result], store: Store) -> list[Task]:
     """List what is left to do for these results, each evaluation right after its training.
 
     Args:
         results: the results that are wanted.
         store: what is there.
-        root: folder of the data sets, None for the default.
     """
     tasks: dict[str, Task] = {}
     for result in results:
@@ -35,14 +34,14 @@ def missing_tasks(results: Sequence[Result], store: Store, root: str | None) -> 
             name = f"train {training.name}"
             tasks[name] = Task(
                 name,
-                lambda training=training: training_command(training, store, root),  # type: ignore[misc]
+                lambda training=training: training_command(training, store),  # type: ignore[misc]
                 store.runs / f"{training.name}-{training.digest}.log",
                 lambda training=training: store.mark_trained(training),  # type: ignore[misc]
             )
         name = f"evaluate {result.name}"
         tasks[name] = Task(
             name,
-            lambda result=result: evaluation_command(result, store, root),  # type: ignore[misc]
+            lambda result=result: evaluation_command(result, store),  # type: ignore[misc]
             store.runs / f"{result.name}-{result.digest}-evaluation.log",
             lambda result=result: store.keep(result),  # type: ignore[misc]
             frozenset(f"train {training.name}" for training in untrained),
@@ -50,7 +49,7 @@ def missing_tasks(results: Sequence[Result], store: Store, root: str | None) -> 
     return list(tasks.values())
 
 
-def training_command(training: Training, store: Store, root: str | None) -> list[str]:
+def training_command(training: Training, store: Store) -> list[str]:
     """Write the command of a training; one that was cut short goes on from its last checkpoint.
 
     A folder without a checkpoint is of a run that was cut short in its first epoch: it is removed.
@@ -58,8 +57,6 @@ def training_command(training: Training, store: Store, root: str | None) -> list
     folder = store.run_folder(training)
     command = [sys.executable, "-c", _TRAIN, "--config", training.config, "--run_dir", str(folder)]
     command += [f"--{key}={_text(value)}" for key, value in training.overrides.items()]
-    if root is not None:
-        command.append(f"--data.root={root}")
     last = store.checkpoint(training, "last")
     if last.is_file():
         return [*command, "--ckpt_path", str(last)]
@@ -67,7 +64,7 @@ def training_command(training: Training, store: Store, root: str | None) -> list
     return command
 
 
-def evaluation_command(result: Result, store: Store, root: str | None) -> list[str]:
+def evaluation_command(result: Result, store: Store) -> list[str]:
     """Write the command of an evaluation."""
     checkpoint = store.checkpoint(result.training, result.checkpoint)
     command = [sys.executable, "-c", _EVALUATE, "--ckpt_path", str(checkpoint)]
@@ -79,7 +76,7 @@ def evaluation_command(result: Result, store: Store, root: str | None) -> list[s
             command.append(f"--{key}")
         elif value is not False and value is not None:
             command += [f"--{key}", _text(value)]
-    return [*command, *(["--root", root] if root is not None else [])]
+    return command
 
 
 def _fallback_kind(store: Store, training: Training) -> str:

@@ -43,7 +43,7 @@ def test_every_kind_of_training_is_understood(tmp_path: Path, monkeypatch: pytes
             if kind in seen:
                 continue
             seen.add(kind)
-            args = training_command(training, store, root=None)[3:]
+            args = training_command(training, store)[3:]
             init_args = ParseOnly(args, "study").config.model.init_args
             networks = L2NNNS if "penalty_weight" in init_args else ORDINARY
             inspect.signature(networks[init_args.network]).bind((1, 28, 28), 10, **(init_args.network_args or {}))
@@ -59,8 +59,7 @@ def test_every_kind_of_evaluation_is_understood(tmp_path: Path) -> None:
             if kind in seen:
                 continue
             seen.add(kind)
-            options = parse_options(evaluation_command(run, store, root="somewhere")[3:])
-            assert options.root == "somewhere"
+            options = parse_options(evaluation_command(run, store)[3:])
             assert options.ckpt_path == str(store.checkpoint(run.training, run.checkpoint))
             assert (options.fallback is not None) == isinstance(run.options.get("fallback"), Training)
     assert len(seen) > 10
