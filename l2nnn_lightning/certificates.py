@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from l2nnn_lightning.nn.double import to_double
+
 __all__ = [
     "Certificate",
     "certify_logits",
@@ -92,7 +94,7 @@ def certify_pairs(logits_BK: Tensor, constant_KK: Tensor, signal_B: Tensor | Non
         >>> certify_pairs(torch.tensor([[3.0, 2.0, 0.0]]), constants).radius  # 2 for the runner-up, 1.5 for the last
         tensor([1.5000])
     """
-    exact_BK = _double(logits_BK)
+    exact_BK = to_double(logits_BK)
     label_B = logits_BK.argmax(1)
     index_B1 = label_B[:, None].to(exact_BK.device)
     lead_BK = exact_BK.gather(1, index_B1) - exact_BK - 2 * _rounding(logits_BK, signal_B).to(exact_BK)[:, None]
@@ -129,8 +131,3 @@ def _rounding(logits_BK: Tensor, signal_B: Tensor | None) -> Tensor:
     if signal_B is not None:
         size_B = size_B + signal_B.to(size_B)
     return _ULPS * torch.finfo(logits_BK.dtype).eps * size_B
-
-
-def _double(tensor: Tensor) -> Tensor:
-    """Double precision; Apple's GPUs have none."""
-    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

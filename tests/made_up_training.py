@@ -3,10 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 from made_up_images import SHAPE
 
 from l2nnn_lightning import L2NNNClassifier
+
+#: What test modules that train leave out of the warnings.
+QUIET_TRAINING = [
+    # Lightning asks for worker processes, of which batches from memory have no need.
+    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
+    # Lightning 2.6 calls torch by a name that it has deprecated since.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+]
 
 
 def make_classifier(**options: Any) -> L2NNNClassifier:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from results_contract import RESULT_KEYS
 from terminal import Terminal
 
 from l2nnn_lightning import cli, demo
@@ -54,20 +55,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 def test_results_keep_the_contract(evaluated: Path) -> None:
     found = results(evaluated)
-    assert found.keys() >= {
-        "dataset",
-        "n",
-        "accuracy",
-        "gap_mean",
-        "radius_mean",
-        "certified",
-        "attacks",
-        "checkpoint",
-        "hard",
-        "config",
-        "versions",
-        "seconds",
-    }
+    assert found.keys() >= RESULT_KEYS
     assert (found["dataset"], found["n"], found["hard"]) == ("ImageFolder", 10, True)
     assert set(found["certified"]) == {"0.05", "0.1", "1.58"}
     assert [attack["name"] for attack in found["attacks"]] == ["pgd_l2", "fgsm"]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
+from l2nnn_lightning.nn.double import to_double
 from l2nnn_lightning.nn.nonexpansive import Bound, LabelwiseLinear, nonexpansive
 
 __all__ = ["MultiHead", "SingleHead"]
@@ -87,7 +88,7 @@ class MultiHead(nn.Module):
         if rows_KF is not None and shared:
             return _row_distances(rows_KF)
         norms = [
-            torch.linalg.matrix_norm(_double(layer.weight.detach()), 2)
+            torch.linalg.matrix_norm(to_double(layer.weight.detach()), 2)
             for layer in self.stacks
             if isinstance(layer, LabelwiseLinear)
         ]
@@ -137,10 +138,5 @@ class SingleHead(nn.Module):
 
 def _row_distances(rows_KF: Tensor) -> Tensor:
     """Compute the distances between rows in float64, rounded up, without the cancellation of a Gram matrix."""
-    exact_KF = _double(rows_KF.detach())
+    exact_KF = to_double(rows_KF.detach())
     return torch.stack([torch.linalg.vector_norm(exact_KF - row_F, dim=1) for row_F in exact_KF]) * _OUTWARD
-
-
-def _double(tensor: Tensor) -> Tensor:
-    """Double precision; Apple's GPUs have none."""
-    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

@@ -16,6 +16,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.bounds import gram_penalty
+from l2nnn_lightning.nn.double import to_double
 from l2nnn_lightning.nn.scaling import UNIFORM, Bound, ConvShape, Layout, divisor
 
 __all__ = [
@@ -126,8 +127,7 @@ class NonexpansiveWeight(nn.Module):
     def _exact(self, weight: Tensor) -> Tensor:
         if self.training:
             return weight.to(torch.promote_types(weight.dtype, torch.float32))
-        # Apple's GPUs have no double precision: their weights go by way of the CPU.
-        return weight.cpu().double() if weight.device.type == "mps" else weight.double()
+        return to_double(weight)
 
 
 def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from l2nnn_lightning.nn.box_distance import move_in_box
+from l2nnn_lightning.nn.double import to_double
 
 __all__ = ["TemplateRadius", "certify_templates", "combine_constraints"]
 
@@ -86,14 +87,14 @@ def certify_templates(
         Radii, 0 where nothing is proved; nothing is where a number is not finite.
     """
     _, count, features = weight_KMF.shape
-    weight_NF, offset_N = _double(weight_KMF).flatten(0, 1), _double(offset_KM).flatten()
+    weight_NF, offset_N = to_double(weight_KMF).flatten(0, 1), to_double(offset_KM).flatten()
     unit = 2 * features**0.5 * max(torch.finfo(weight_KMF.dtype).eps, _LEAST_EPS)
     largest = torch.linalg.vector_norm(weight_NF, dim=1).max()
     problem = _Problem(weight_NF, offset_N, 2 * unit * largest, 4 * unit * torch.stack([largest, offset_N.abs().max()]))
     own = min(_OWN, count)
     parts = []
     for rows in _slices(len(features_BF), max(1, _ENTRIES // (_ROUND * own * features))):
-        z_BF = _double(features_BF[rows])
+        z_BF = to_double(features_BF[rows])
         parts.append(_certify(problem, z_BF, label_B[rows].to(z_BF.device), count, own, 0 if quick else _RIVALS, box))
     empty = weight_NF.new_zeros(0)
     radius_B = torch.cat([part.radius for part in parts] or [empty])
@@ -200,8 +201,3 @@ def _pair_radius(
 def _slices(total: int, size: int) -> Iterator[slice]:
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
-
-
-def _double(tensor: Tensor) -> Tensor:
-    """Double precision; Apple's GPUs have none, so the certificate is computed on the CPU."""
-    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

@@ -7,18 +7,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from made_up_images import SHAPE, StripesDataModule
-from made_up_training import make_classifier, make_trainer
+from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
 
 from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier
 from l2nnn_lightning.callbacks import BestCheckpoint, HardScalingSwitch, LastCheckpoint
 
-pytestmark = [
-    # Lightning asks for worker processes, of which batches from memory have no need.
-    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
-    # Lightning 2.6 calls torch by a name that it has deprecated since.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
-]
+pytestmark = QUIET_TRAINING
 
 
 @pytest.fixture

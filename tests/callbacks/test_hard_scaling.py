@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from made_up_images import StripesDataModule
-from made_up_training import make_classifier, make_trainer
+from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,13 +18,7 @@ from l2nnn_lightning.callbacks import BestCheckpoint, EpochSeed, HardScalingSwit
 from l2nnn_lightning.models import L2NNN
 from l2nnn_lightning.nn import is_hard
 
-pytestmark = [
-    # Lightning asks for worker processes, of which batches from memory have no need.
-    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
-    # Lightning 2.6 calls torch by a name that it has deprecated since.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
-]
+pytestmark = QUIET_TRAINING
 
 
 @pytest.fixture

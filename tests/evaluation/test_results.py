@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_up_records import ATTACKS, made_up_records, made_up_run
+from results_contract import RESULT_KEYS
 
 from l2nnn_lightning.evaluation import (
     AttackInfo,
@@ -16,20 +17,6 @@ from l2nnn_lightning.evaluation import (
 from l2nnn_lightning.evaluation.results import certified_curve, robust_curve
 
 RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
-CONTRACT = {
-    "dataset",
-    "n",
-    "accuracy",
-    "gap_mean",
-    "radius_mean",
-    "certified",
-    "attacks",
-    "checkpoint",
-    "hard",
-    "config",
-    "versions",
-    "seconds",
-}
 
 
 def by_hand() -> Records:
@@ -67,7 +54,7 @@ def test_summary_by_hand() -> None:
         },
     ]
     assert results["radius_kind"] == "g/2"
-    assert set(results) >= CONTRACT
+    assert set(results) >= RESULT_KEYS
 
 
 def test_a_tie_is_not_certified_at_radius_0() -> None:
