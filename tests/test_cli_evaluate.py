@@ -37,7 +37,7 @@ def evaluated(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--max_iter",
         "3",
         "--radii",
-        "0.05,0.1,1.58",
+        "0.05,1/10,1.58",
     ]
     assert cli.evaluate(["--ckpt_path", str(run / "checkpoints" / "best.ckpt"), *options]) == 0
     return run / "evaluation"
@@ -173,7 +173,8 @@ def test_several_budgets_get_a_row_and_columns_each_and_the_longer_never_leaves_
         (["--jacobian", "0"], "error: --jacobian must be at least 1, got 0\n"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
         (["--seed", "-1"], "--seed must be at least 0"),
-        (["--radii", "0.5,x"], "--radii must be numbers separated by commas"),
+        (["--radii", "0.5,x"], "--radii must be numbers or fractions separated by commas, got '0.5,x'"),
+        (["--radii", "1/0"], "--radii must be numbers or fractions separated by commas, got '1/0'"),
         (["--radii", "-1"], "--radii must be finite and not negative"),
         (["--split", "dev"], "argument --split: invalid choice: 'dev'"),
         (["--device", "abacus"], "error: --device abacus is not available here: use cpu\n"),

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from l2nnn_lightning.attacks import ATTACKS
@@ -28,7 +29,7 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--root", help="where the data set is, if not where it was in training")
     add("--split", choices=("test", "val", "train"), default="test", help="the images (default: test)")
     add("--limit", type=int, help="only the first N images")
-    add("--radii", help=f"radii of certified accuracy (default: {RADII})")
+    add("--radii", help=f"radii of certified accuracy, such as 0.5,36/255 (default: {RADII})")
     add("--attacks", default="", help="names, separated by commas, such as cw,pgd_l2")
     add("--eps", type=float, default=1.58, help="the attacks' largest perturbation (default: 1.58)")
     add(
@@ -106,9 +107,9 @@ def _iterations(text: str) -> list[int]:
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option} must be numbers separated by commas, got {text!r}") from None
+        numbers = [float(Fraction(part)) if "/" in part else float(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UserError(f"{option} must be numbers or fractions separated by commas, got {text!r}") from None
     if not all(0 <= number < math.inf for number in numbers):
         raise UserError(f"{option} must be finite and not negative, got {text!r}")
     return numbers
