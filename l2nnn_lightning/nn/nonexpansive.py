@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.bounds import gram_penalty
 from l2nnn_lightning.nn.double import to_double
-from l2nnn_lightning.nn.scaling import UNIFORM, Bound, ConvShape, Layout, divisor
+from l2nnn_lightning.nn.scaling import UNIFORM, Bound, ConvShape, Layout, divisor, scale
 
 __all__ = [
     "Bound",
@@ -107,7 +107,7 @@ class NonexpansiveWeight(nn.Module):
             norm_GOI = torch.where(self.hard, self.divisor(weight), math.sqrt(self.layout.copies))
             # Rounded down by a few ulp, so that rounding never makes the weight expansive.
             factor_GOI = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_GOI).to(weight.device, weight.dtype)
-            return (self.layout.matrices(weight) * factor_GOI).view_as(weight)
+            return scale(self.layout.matrices(weight), factor_GOI).view_as(weight)
 
     def divisor(self, weight: Tensor) -> Tensor:
         """Compute what hard scaling divides a raw weight's matrices by, (groups, 1 or rows, 1 or columns).

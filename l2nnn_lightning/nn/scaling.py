@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from l2nnn_lightning.nn.bounds import gram_bound
 from l2nnn_lightning.nn.operator_bound import input_row_sums, output_row_sums, phases
 from l2nnn_lightning.nn.power_bound import power_bound, power_row_sums
 
-__all__ = ["UNIFORM", "Bound", "ConvShape", "Layout", "divisor"]
+__all__ = ["UNIFORM", "Bound", "ConvShape", "Layout", "divisor", "scale"]
 
 Bound = Literal[
     "gram",
@@ -168,3 +169,35 @@ def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
     """
     squares = _SQUARES[bound](weight, layout)
     return torch.where(squares < _NEGLIGIBLE, 1, squares).sqrt()
+
+
+def scale(weight_GOI: Tensor, factor: Tensor) -> Tensor:
+    """Multiply matrices by factors, whose gradient is taken without a copy of the weight where each matrix has one.
+
+    Args:
+        weight_GOI: a batch of matrices.
+        factor: (G, 1 or O, 1 or I).
+
+    Returns:
+        (G, O, I), differentiable once.
+    """
+    scaled: Tensor = _Scale.apply(weight_GOI, factor)
+    return scaled
+
+
+class _Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight_GOI: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(weight_GOI, factor)
+        return weight_GOI * factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_GOI: Tensor) -> tuple[Tensor, Tensor]:
+        weight_GOI, factor = ctx.saved_tensors
+        if factor.shape[1:] == (1, 1):
+            groups = len(weight_GOI)
+            grad_factor = grad_GOI.reshape(groups, 1, -1) @ weight_GOI.reshape(groups, -1, 1)
+        else:
+            grad_factor = (grad_GOI * weight_GOI).sum_to_size(factor.shape)
+        return grad_GOI * factor, grad_factor
