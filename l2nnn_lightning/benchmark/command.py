@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import json
+import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +74,7 @@ def _run(args: Sequence[str]) -> None:
             raise UserError(f"--threads must be at least 1, got {options.threads}")
         torch.set_num_threads(options.threads)
     options.device = _device(options.device)
+    started = time.perf_counter()
     rows: list[Row] = []
     for name in options.parts or PARTS:
         rows += PARTS[name].run(options)
@@ -79,6 +82,8 @@ def _run(args: Sequence[str]) -> None:
     Console(width=160).print(table(rows, title))
     results = {
         "rows": [dataclasses.asdict(row) for row in rows],
+        "command": shlex.join(["python", "-m", "l2nnn_lightning.benchmark", *args]),
+        "seconds": time.perf_counter() - started,
         "batch_size": options.batch_size,
         "repeats": options.repeats,
         "threads": torch.get_num_threads(),

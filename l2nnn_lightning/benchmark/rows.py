@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-__all__ = ["Row", "table"]
+__all__ = ["HEADER", "Row", "cells", "table"]
+
+HEADER = ("part", "subject", "what", "ours", "other", "ratio", "quartiles", "target")
+"""What :func:`cells` gives."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,25 @@ class Row:
     target: str | None = None
 
 
+def cells(row: Row) -> tuple[str, ...]:
+    """Write a comparison as the cells of a table, see :data:`HEADER`."""
+    return (
+        row.part,
+        row.subject,
+        row.what,
+        _amount(row.ours, row.unit),
+        "" if row.other is None else _amount(row.other, row.unit),
+        "" if row.ratio is None else f"{row.ratio:.3f}",
+        "" if row.quartiles is None else f"{row.quartiles[0]:.3f} to {row.quartiles[1]:.3f}",
+        row.target or "",
+    )
+
+
 def table(rows: Sequence[Row], title: str) -> Table:
     """Build the table for the terminal."""
-    result = Table("part", "subject", "what", "ours", "other", "ratio", "quartiles", "target", title=title)
+    result = Table(*HEADER, title=title)
     for row in rows:
-        result.add_row(
-            row.part,
-            row.subject,
-            row.what,
-            _amount(row.ours, row.unit),
-            "" if row.other is None else _amount(row.other, row.unit),
-            "" if row.ratio is None else f"{row.ratio:.3f}",
-            "" if row.quartiles is None else f"{row.quartiles[0]:.3f} to {row.quartiles[1]:.3f}",
-            row.target or "",
-        )
+        result.add_row(*cells(row))
     return result
 
 

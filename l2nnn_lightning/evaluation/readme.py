@@ -4,7 +4,9 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+from l2nnn_lightning.benchmark.rows import HEADER, Row, cells
 from l2nnn_lightning.evaluation.comparison import comparison
 from l2nnn_lightning.evaluation.tables import markdown_table, summary_rows
 from l2nnn_lightning.study import make_plan, read_study, study_markdown
@@ -20,6 +22,7 @@ _STUDY = re.compile(r"<!-- study/(\w+)(?:/(\w+))? -->\n.*?<!-- end -->", re.DOTA
 def fill(text: str, root: Path) -> str:
     """Replace what stands between ``<!-- results/NAME.json -->`` and ``<!-- end -->`` by that file's table.
 
+    The file is an evaluation's, or one that ``python -m l2nnn_lightning.benchmark --output`` wrote.
     ``<!-- compare``, rows as for :func:`comparison`, ``-->`` becomes a table of several results, and
     ``<!-- study/NAME -->``, or ``<!-- study/NAME/TIER -->``, becomes a study's table, of the tier ``cpu`` by default.
 
@@ -36,8 +39,7 @@ def fill(text: str, root: Path) -> str:
         body = "not run yet"
         if path.is_file():
             results = json.loads(path.read_text())
-            body = markdown_table(*summary_rows(results))
-            body = body.rstrip() + f"\n\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
+            body = _benchmark(results) if "rows" in results else _evaluation(results)
         return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
 
     def study_table(match: re.Match[str]) -> str:
@@ -49,6 +51,19 @@ def fill(text: str, root: Path) -> str:
         return f"{match[1]}{comparison(match[2], root)}\n<!-- end -->"
 
     return _STUDY.sub(study_table, _COMPARISON.sub(compared, _PLACE.sub(table, text)))
+
+
+def _evaluation(results: dict[str, Any]) -> str:
+    table = markdown_table(*summary_rows(results)).rstrip()
+    return f"{table}\n\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
+
+
+def _benchmark(results: dict[str, Any]) -> str:
+    # Without the part, which the command names.
+    table = markdown_table(HEADER[1:], [cells(Row(**row))[1:] for row in results["rows"]])
+    threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
+    command = f"; `{results['command']}`" if "command" in results else ""  # the first files have none
+    return f"{table}\n\n{threads}, {results['hardware']}{command}."
 
 
 def main() -> int:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from l2nnn_lightning.benchmark.command import main as benchmark
 from l2nnn_lightning.evaluation.readme import fill
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,18 @@ def test_a_result_shows_with_its_seed_and_command(tmp_path):
     assert "1.250" in text
     assert "25.0%" in text
     assert "Seed 3, 1 core; `python evaluate.py`" in text
+
+
+def test_a_benchmark_shows_with_its_command(tmp_path):
+    output = tmp_path / "results" / "b.json"
+    output.parent.mkdir()
+    options = ["inference", "--networks", "mlp", "--bounds", "gram", "--batch_size", "2", "--repeats", "2"]
+    assert benchmark([*options, "--threads", "1", "--output", str(output)]) == 0
+    text = fill("<!-- results/b.json -->\n<!-- end -->", tmp_path)
+    assert "| subject | what | ours | other | ratio | quartiles | target |" in text
+    assert "| mlp, gram | inference, folded / plain |" in text
+    assert "1 thread, " in text
+    assert "`python -m l2nnn_lightning.benchmark inference --networks mlp" in text
 
 
 def write_results(path: Path, accuracy: float, certified: dict[str, float], **more: object) -> None:
