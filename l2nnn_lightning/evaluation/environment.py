@@ -33,7 +33,7 @@ def hardware(device: torch.device | str = "cpu") -> str:
     """
     device = torch.device(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cpu = f"{cores} CPU cores ({_cpu_name()})"
+    cpu = f"{cores} CPU core{'' if cores == 1 else 's'} ({_cpu_name()})"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {cpu}"
     return cpu if device.type == "cpu" else f"{device.type}, {cpu}"

@@ -57,4 +57,4 @@ def test_versions_and_hardware_name_what_numbers_depend_on() -> None:
     found = versions()
     assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert {"python", "l2nnn-lightning", "numpy"} <= set(found)
-    assert "CPU cores" in hardware()
+    assert "CPU core" in hardware()
