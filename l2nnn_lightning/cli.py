@@ -2,9 +2,12 @@
 
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +17,9 @@ from l2nnn_lightning.command_line import main
 from l2nnn_lightning.errors import LostProcessError, UserError
 from l2nnn_lightning.train_cli import TrainCLI
 from l2nnn_lightning.wandb_run import finish_run, refuse_wandb
+
+if TYPE_CHECKING:
+    from l2nnn_lightning.evaluation.processes import StartMethod
 
 __all__ = ["TrainCLI", "evaluate", "main", "train"]
 
@@ -43,7 +49,9 @@ def evaluate(args: Sequence[str] | None = None) -> int:
     """Run ``evaluate.py --ckpt_path FILE [options]``; return the exit code."""
     from l2nnn_lightning.evaluation.command import run_evaluation
 
-    return main(run_evaluation, args)
+    # As a program of its own it has computed nothing yet, so that it may fork.
+    start_method: StartMethod = "fork" if args is None and sys.platform == "linux" else "spawn"
+    return main(partial(run_evaluation, start_method=start_method), args)
 
 
 def _train(args: Sequence[str]) -> None:

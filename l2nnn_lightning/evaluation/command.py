@@ -22,7 +22,7 @@ from l2nnn_lightning.evaluation.environment import hardware
 from l2nnn_lightning.evaluation.extras import extra_measures
 from l2nnn_lightning.evaluation.loop import attack_images, certify_images, measure_jacobian
 from l2nnn_lightning.evaluation.parser import parse_options
-from l2nnn_lightning.evaluation.processes import Team, launched_team, spawned_team
+from l2nnn_lightning.evaluation.processes import StartMethod, Team, launched_team, started_team
 from l2nnn_lightning.evaluation.records import Records
 from l2nnn_lightning.evaluation.run import AttackInfo, RunInfo
 from l2nnn_lightning.evaluation.tables import rich_table, summary_rows
@@ -32,13 +32,14 @@ from l2nnn_lightning.evaluation.write import write_evaluation
 __all__ = ["run_evaluation"]
 
 
-def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
+def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") -> dict[str, Any]:
     """Evaluate a checkpoint and write results.json, records.csv, report.md and figures.
 
     Several processes, started by ``torchrun`` or with ``--processes``, share the images; the first of them writes.
 
     Args:
         args: the command line, see ``evaluate.py --help``.
+        start_method: how ``--processes`` starts them; ``fork`` where this process has computed nothing yet.
 
     Returns:
         The contents of results.json; nothing in a process that does not write.
@@ -49,10 +50,11 @@ def run_evaluation(args: Sequence[str]) -> dict[str, Any]:
     options = parse_options(args)
     started = time.perf_counter()
     output = _output(options)
-    subject = _subject(options)
     tracked = tracked_folder(options.ckpt_path) if options.wandb else None
-    alone = options.processes == 1
-    with launched_team() if alone else spawned_team(options.processes, partial(_assist, options)) as team:
+    assist = partial(_assist, options)
+    with launched_team() if options.processes == 1 else started_team(options.processes, assist, start_method) as team:
+        # Not before the others have started: it computes.
+        subject = _subject(options)
         extra = {} if team.rank > 0 else _extra(options, subject)
         parts = team.gather(partial(_measure, options, subject, team))
         if team.rank > 0:
@@ -209,8 +211,6 @@ def _images(datamodule: ImageDataModule, split: str, limit: int | None) -> tuple
 def _device(options: argparse.Namespace) -> torch.device:
     name = options.device
     if options.processes > 1:
-        if name not in (None, "cpu"):
-            raise UserError(f"--processes is for the CPU: start one process for each GPU with torchrun, got {name}")
         return torch.device("cpu")
     if name in (None, "cuda") and torch.cuda.is_available():
         # Of the processes on a machine, each takes a GPU of its own.

@@ -81,6 +81,10 @@ def parse_options(args: Sequence[str]) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be at least {least}, got {value}")
+    if options.processes > 1 and options.device not in (None, "cpu"):
+        raise UserError(
+            f"--processes is for the CPU: start one process for each GPU with torchrun, got {options.device}"
+        )
     if not 0 < options.eps < math.inf:
         raise UserError(f"--eps must be positive and finite, got {options.eps}")
     options.attacks = list(dict.fromkeys(name.strip() for name in options.attacks.split(",") if name.strip()))

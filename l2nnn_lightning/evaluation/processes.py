@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from l2nnn_lightning.errors import UserError
 
-__all__ = ["Team", "launched_team", "spawned_team"]
+__all__ = ["StartMethod", "Team", "launched_team", "started_team"]
+
+StartMethod = Literal["fork", "spawn"]
 
 T = TypeVar("T")
 
@@ -96,12 +98,14 @@ def launched_team() -> Iterator[Team]:
 
 
 @contextmanager
-def spawned_team(size: int, member: Callable[[Team], None]) -> Iterator[Team]:
+def started_team(size: int, member: Callable[[Team], None], method: StartMethod = "spawn") -> Iterator[Team]:
     """Start ``size - 1`` processes on this machine that share its threads, and join them as rank 0.
 
     Args:
         size: number of processes, >= 1; alone, nothing is started.
         member: what the others do with their place in the team; it can be pickled.
+        method: ``fork`` begins at once, with everything imported, but only before torch has computed anything: the
+            threads of OpenMP do not survive it. ``spawn`` imports everything again.
 
     Raises:
         UserError: in a process that ``torchrun`` has started beside others.
@@ -113,7 +117,7 @@ def spawned_team(size: int, member: Callable[[Team], None]) -> Iterator[Team]:
         raise UserError("--processes starts processes of its own: leave it out under torchrun")
     threads = torch.get_num_threads()
     share = max(1, threads // size)
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(method)
     with tempfile.TemporaryDirectory() as folder:
         address = (Path(folder) / "rendezvous").as_uri()
         others = [

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import pytest
 import torch
 
 from l2nnn_lightning import cli
-from l2nnn_lightning.evaluation.processes import Team, launched_team, spawned_team
+from l2nnn_lightning.evaluation.processes import Team, launched_team, started_team
 
+PROGRAM = Path(__file__).parents[2] / "evaluate.py"
 OPTIONS = ["--limit", "10", "--batch_size", "3", "--attacks", "cw,pgd_l2", "--eps", "1.4", "--max_iter", "2,20"]
 OPTIONS += ["--restarts", "2", "--jacobian", "7", "--device", "cpu"]
 
@@ -77,6 +80,12 @@ def launch(folder: Path, args: list[str]) -> list[int | None]:
     return [member.exitcode for member in members]
 
 
+def program(args: list[str]) -> "subprocess.CompletedProcess[str]":
+    # With torch's own number of threads, which these tests have set to one.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return subprocess.run([sys.executable, PROGRAM, *args], capture_output=True, text=True, env=environment)
+
+
 @pytest.mark.slow
 def test_processes_count_every_sample_once_and_find_what_one_finds(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -101,9 +110,14 @@ def test_processes_count_every_sample_once_and_find_what_one_finds(
     assert read(Path("launched")) == (records, results)
     assert capfd.readouterr().out.count("launched/report.md") == 1
 
-    # As --processes spawns them.
+    # As --processes starts them: spawned by a program that uses this package, forked by evaluate.py.
     assert run(checkpoint, "spawned", "--processes", "2") == (records, results)
     assert not torch.distributed.is_initialized()
+    args = ["--ckpt_path", checkpoint, "--output", "forked", *OPTIONS, "--processes", "2"]
+    done = program(args)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("forked/report.md") == 1
+    assert read(Path("forked")) == (records, results)
 
     # An error in any process ends them all and is said once, by the first.
     state = torch.load(checkpoint, weights_only=True)
@@ -115,6 +129,10 @@ def test_processes_count_every_sample_once_and_find_what_one_finds(
     assert launch(tmp_path, args) == [2, 0]
     _, err = capfd.readouterr()
     assert err.count("error: ") == 1
+    done = program([*args, "--processes", "2"])
+    assert done.returncode == 2
+    assert done.stderr.count("error: ") == 1
+    assert done.stderr.count("\n") == 1
     assert not Path("none").exists()
 
 
@@ -127,5 +145,5 @@ def test_spawned_processes_share_no_gpu(finished: Path, terminal: Any) -> None:
 def test_torchrun_and_processes_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     message = "--processes starts processes of its own: leave it out under torchrun"
-    with pytest.raises(ValueError, match=message), spawned_team(2, print):
+    with pytest.raises(ValueError, match=message), started_team(2, print):
         pass
