@@ -17,7 +17,7 @@ from l2nnn_lightning.certificates import (
 from l2nnn_lightning.classifier_base import Classifier, Optimizer
 from l2nnn_lightning.classifier_ordinary import OrdinaryClassifier
 from l2nnn_lightning.data import Batch, ImageDataModule
-from l2nnn_lightning.losses import L2NNNLoss, OffsetCrossEntropy, RadiusHinge
+from l2nnn_lightning.losses import L2NNNLoss, OffsetCrossEntropy, RadiusHinge, RadiusSigmoid
 from l2nnn_lightning.models import L2NNN, L2NNNS, TemplateNet, build_network
 from l2nnn_lightning.nn import harden, penalty
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
@@ -48,12 +48,13 @@ class L2NNNClassifier(Classifier):
             gap / sqrt(2) for a single one; or the minimum over the other labels of ``(y_i - y_j) / c_ij`` with c_ij the
             norm of the difference of two rows (or the sum of two stacks' norms) times the exact norm of the trunk.
             Templates have a rule of their own, the distance to the cells of rival templates.
-        objective: what is minimised: the paper's loss; the offset cross-entropy ``CE((y - u onehot) T) / T``; or
-            ``max(margin - r, 0)``, r the certified radius of the true label, negative where another one wins.
+        objective: what is minimised: the paper's loss; the offset cross-entropy ``CE((y - u onehot) T) / T``; or, with
+            r the certified radius of the true label, negative where another one wins, the hinge ``max(margin - r, 0)``
+            or the smooth count ``sigmoid((margin - r) T) / T`` of what is not certified at the margin.
         offset: u of the offset cross-entropy.
-        temperature: T of the offset cross-entropy.
-        margin: the radius that the hinge asks for.
-        margin_in_box: whether it asks for it inside the image box only (templates on raw pixels).
+        temperature: T of the offset cross-entropy and of the smooth count.
+        margin: the radius that the last two ask for.
+        margin_in_box: whether they ask for it inside the image box only (templates on raw pixels).
         penalty_weight: lambda, the weight of the penalty (7) while soft, >= 0.
         gamma: the weight of L_b (5).
         omega: the weight of L_c (6), which rewards the gap.
@@ -91,7 +92,7 @@ class L2NNNClassifier(Classifier):
         init: Literal["orthogonal", "principal"] = "principal",
         start_hard: bool = False,
         certificate: Literal["paper", "pairwise"] = "paper",
-        objective: Literal["paper", "offset_cross_entropy", "radius_hinge"] = "paper",
+        objective: Literal["paper", "offset_cross_entropy", "radius_hinge", "radius_sigmoid"] = "paper",
         offset: float = 1.0,
         temperature: float = 4.0,
         margin: float = 2.0,
@@ -143,15 +144,18 @@ class L2NNNClassifier(Classifier):
         if margin_in_box and not (isinstance(self.network, TemplateNet) and self.network.sees_pixels):
             raise ValueError("margin_in_box needs templates on raw pixels: network: templates, trunk: identity")
         self.pairwise, self.margin_in_box = certificate == "pairwise", margin_in_box
-        self.loss: L2NNNLoss | OffsetCrossEntropy | RadiusHinge
+        self.loss: L2NNNLoss | OffsetCrossEntropy | RadiusHinge | RadiusSigmoid
         if objective == "paper":
             self.loss = L2NNNLoss(num_labels, gamma, omega, z, u, v, train_v, adversarial_terms)
         elif objective == "offset_cross_entropy":
             self.loss = OffsetCrossEntropy(offset, temperature)
         elif objective == "radius_hinge":
             self.loss = RadiusHinge(margin)
+        elif objective == "radius_sigmoid":
+            self.loss = RadiusSigmoid(margin, temperature)
         else:
-            raise ValueError(f"objective must be 'paper', 'offset_cross_entropy' or 'radius_hinge', got {objective!r}")
+            known = "'paper', 'offset_cross_entropy', 'radius_hinge' or 'radius_sigmoid'"
+            raise ValueError(f"objective must be {known}, got {objective!r}")
         if start_hard:
             harden(self.network)
         if not self.is_hard:
@@ -261,8 +265,8 @@ class L2NNNClassifier(Classifier):
         self._penalised = False
 
     def training_terms(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute logits and loss; the hinge on templates finds both at once."""
-        if isinstance(self.loss, RadiusHinge) and isinstance(self.network, TemplateNet):
+        """Compute logits and loss; a template's radius finds both at once."""
+        if isinstance(self.loss, (RadiusHinge, RadiusSigmoid)) and isinstance(self.network, TemplateNet):
             image = batch.image if batch.adversarial is None else batch.adversarial
             radius, logits = self.network.signed_radius(image, batch.label, box=self.margin_in_box)
             return logits, self._with_penalty(self.loss(radius))

@@ -1,4 +1,4 @@
-"""The paper's loss (3) with its terms (4), (5) and (6), whose scales u and v belong to it; and two other objectives."""
+"""The paper's loss (3) with its terms (4), (5) and (6), whose scales u and v belong to it; and other objectives."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["L2NNNLoss", "OffsetCrossEntropy", "RadiusHinge", "confidence_gap_loss", "log1m_softmax"]
+__all__ = ["L2NNNLoss", "OffsetCrossEntropy", "RadiusHinge", "RadiusSigmoid", "confidence_gap_loss", "log1m_softmax"]
 
 
 def log1m_softmax(logits_BK: Tensor, label_B: Tensor) -> Tensor:
@@ -185,3 +185,34 @@ class RadiusHinge(nn.Module):
     def forward(self, radius_B: Tensor) -> dict[str, Tensor]:
         """Compute the mean loss: signed radii (B,) -> ``loss``."""
         return {"loss": (self.margin - radius_B).relu().mean()}
+
+
+class RadiusSigmoid(nn.Module):
+    """Count the samples that are not certified at one radius, smoothly: ``mean(sigmoid((margin - r) T)) / T``.
+
+    As T grows it tends to one minus the certified accuracy at the margin, over T. Unlike the hinge it gives up what is
+    far out of reach, and asks for nothing beyond the margin.
+
+    Args:
+        margin: the radius that is asked for, in pixel units, > 0.
+        temperature: T, per pixel unit, > 0.
+
+    Raises:
+        ValueError: if an argument is not positive and finite.
+
+    Example:
+        >>> RadiusSigmoid(2.0, 4.0)(torch.tensor([2.0, 9.0, -9.0]))["loss"]  # (1/2 + 0 + 1) / 3 / 4
+        tensor(0.1250)
+    """
+
+    def __init__(self, margin: float, temperature: float) -> None:
+        super().__init__()
+        for name, value in (("margin", margin), ("temperature", temperature)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        self.margin, self.temperature = margin, temperature
+
+    def forward(self, radius_B: Tensor) -> dict[str, Tensor]:
+        """Compute the mean loss: signed radii (B,) -> ``loss``."""
+        missed_B = torch.sigmoid((self.margin - radius_B) * self.temperature)
+        return {"loss": missed_B.mean() / self.temperature}

@@ -9,7 +9,7 @@ from made_up_images import SHAPE, StripesDataModule
 from made_up_training import make_classifier, make_trainer
 
 from l2nnn_lightning.data import Batch
-from l2nnn_lightning.losses import OffsetCrossEntropy, RadiusHinge
+from l2nnn_lightning.losses import OffsetCrossEntropy, RadiusHinge, RadiusSigmoid
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
@@ -34,13 +34,30 @@ def test_radius_hinge_by_hand_and_its_gradient() -> None:
     torch.testing.assert_close(radius.grad, torch.tensor([0.0, -1 / 3, -1 / 3]))
 
 
+def test_radius_sigmoid_by_hand_and_its_limits() -> None:
+    radius = torch.tensor([2.5, 1.0, -2.0], requires_grad=True)
+    loss = RadiusSigmoid(2.0, 3.0)(radius)["loss"]
+    missed = [1 / (1 + math.exp(-3 * (2 - r))) for r in (2.5, 1.0, -2.0)]
+    assert loss.item() == pytest.approx(sum(missed) / 3 / 3)
+    loss.backward()
+    assert radius.grad is not None
+    torch.testing.assert_close(radius.grad, torch.tensor([-p * (1 - p) / 3 for p in missed]))
+    # A sharp one counts what is not certified; a blunt one weighs every radius alike, like the hinge below its margin.
+    sharp = RadiusSigmoid(2.0, 1e4)(radius)["loss"] * 1e4
+    assert sharp.item() == pytest.approx(2 / 3)
+    blunt = torch.autograd.grad(RadiusSigmoid(2.0, 1e-4)(radius)["loss"], radius)[0]
+    torch.testing.assert_close(blunt, torch.full((3,), -1 / 12))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"objective": "offset_cross_entropy", "offset": -1.0}, "offset must be finite and at least 0, got -1.0"),
         ({"objective": "offset_cross_entropy", "temperature": 0.0}, "temperature must be positive"),
         ({"objective": "radius_hinge", "margin": math.inf}, "margin must be positive and finite, got inf"),
-        ({"objective": "hinge"}, "objective must be 'paper', 'offset_cross_entropy' or 'radius_hinge', got 'hinge'"),
+        ({"objective": "radius_sigmoid", "margin": 0.0}, "margin must be positive and finite, got 0.0"),
+        ({"objective": "radius_sigmoid", "temperature": math.nan}, "temperature must be positive and finite, got nan"),
+        ({"objective": "hinge"}, "'offset_cross_entropy', 'radius_hinge' or 'radius_sigmoid', got 'hinge'"),
         ({"certificate": "exact"}, "certificate must be 'paper' or 'pairwise', got 'exact'"),
         ({"margin_in_box": True}, "margin_in_box needs templates on raw pixels"),
     ],
@@ -65,7 +82,7 @@ def test_hinge_on_one_row_per_label_sees_the_certified_radius(certificate: Any) 
     assert wrong.item() > 9
 
 
-@pytest.mark.parametrize("objective", ["offset_cross_entropy", "radius_hinge"])
+@pytest.mark.parametrize("objective", ["offset_cross_entropy", "radius_hinge", "radius_sigmoid"])
 def test_training_with_each_objective_learns_and_proves(objective: Any, tmp_path: Any) -> None:
     torch.manual_seed(0)
     model = make_classifier(objective=objective, certificate="pairwise", margin=0.5, offset=0.5, start_hard=True)

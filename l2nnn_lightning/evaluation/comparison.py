@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from l2nnn_lightning.evaluation.tables import markdown_table
+from l2nnn_lightning.evaluation.tables import markdown_table, radius_name
 
 __all__ = ["comparison"]
 
@@ -41,7 +41,9 @@ def comparison(lines: str, root: Path) -> str:
             values = [run["certified"][radius] for run in runs if radius in run["certified"]]
             cells.append(f"{100 * fmean(values):.1f}" if len(values) == len(runs) else "")
         table.append((name, *cells, str(len(runs))))
-    return markdown_table(("", "clean %", "mean radius", *(f"@{radius} %" for radius in radii), "seeds"), table)
+    return markdown_table(
+        ("", "clean %", "mean radius", *(f"@{radius_name(radius)} %" for radius in radii), "seeds"), table
+    )
 
 
 def _read(paths: list[Path]) -> list[dict[str, Any]] | None:

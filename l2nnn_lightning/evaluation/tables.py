@@ -7,7 +7,7 @@ from rich.table import Table
 
 from l2nnn_lightning.evaluation.results import GapBin
 
-__all__ = ["bin_rows", "markdown_table", "rich_table", "summary_rows", "why_unproved"]
+__all__ = ["bin_rows", "markdown_table", "radius_name", "rich_table", "summary_rows", "why_unproved"]
 
 
 Row = Sequence[str]
@@ -25,13 +25,15 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     ]
     if results["hard"]:
         rows.append((f"mean certified radius ({results['radius_kind']})", f"{results['radius_mean']:.3f}"))
-        rows += [(f"certified accuracy, L2 radius {r}", percent(a)) for r, a in results["certified"].items()]
+        rows += [
+            (f"certified accuracy, L2 radius {radius_name(r)}", percent(a)) for r, a in results["certified"].items()
+        ]
     else:
         rows.append(("certified accuracy", why_unproved(results)))
     if results["hard"] and "certified_box" in results:
         rows.append(("mean certified radius, pixels in [0, 1]", f"{results['radius_box_mean']:.3f}"))
         rows += [
-            (f"certified accuracy, L2 radius {r}, pixels in [0, 1]", percent(a))
+            (f"certified accuracy, L2 radius {radius_name(r)}, pixels in [0, 1]", percent(a))
             for r, a in results["certified_box"].items()
         ]
     if "jacobian" in results:
@@ -44,6 +46,17 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
             setting += f", {attack['restarts']} attempts"
         rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
     return ("measure", "value"), [*rows, *_hybrid_rows(results.get("hybrid")), *_noisy_rows(results.get("noisy"))]
+
+
+def radius_name(radius: str) -> str:
+    """Name a radius of ``results.json``: whole steps of 8-bit pixels as a fraction, unless the decimal is short.
+
+    Example:
+        >>> [radius_name(radius) for radius in ("0.5", "1.58", "0.141176")]
+        ['0.5', '1.58', '36/255']
+    """
+    steps = 255 * float(radius)
+    return f"{steps:.0f}/255" if len(radius) > 6 and abs(steps - round(steps)) < 1e-3 else radius
 
 
 def why_unproved(results: Mapping[str, Any]) -> str:
@@ -59,7 +72,10 @@ def _hybrid_rows(hybrid: Mapping[str, Any] | None) -> list[Row]:
     return [
         (f"{name}: accuracy", percent(hybrid["accuracy"])),
         (f"{name}: delegated", percent(hybrid["delegated"])),
-        *((f"{name}: kept and certified, L2 radius {r}", percent(a)) for r, a in hybrid["certified"].items()),
+        *(
+            (f"{name}: kept and certified, L2 radius {radius_name(r)}", percent(a))
+            for r, a in hybrid["certified"].items()
+        ),
     ]
 
 
