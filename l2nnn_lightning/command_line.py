@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from l2nnn_lightning.errors import LostProcessError
+from l2nnn_lightning.heap import keep_freed_memory
 
 __all__ = ["main"]
 
@@ -18,6 +19,8 @@ def main(command: Callable[[Sequence[str]], object], args: Sequence[str] | None 
 
     With ``L2NNN_DEBUG=1`` in the environment the traceback is shown as well.
     """
+    if args is None:  # otherwise the process is not ours
+        keep_freed_memory()
     try:
         command(sys.argv[1:] if args is None else args)
     except (ValueError, OSError, argparse.ArgumentError, MisconfigurationException, LostProcessError) as error:

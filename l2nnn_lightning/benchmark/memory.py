@@ -16,6 +16,7 @@ import torch
 from l2nnn_lightning.benchmark.made_up import write_run
 from l2nnn_lightning.benchmark.rows import Row
 from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.heap import keep_freed_memory
 
 __all__ = ["add_arguments", "run"]
 
@@ -64,6 +65,7 @@ def _evaluate(sender: Connection, args: list[str], threads: int) -> None:
     from l2nnn_lightning.evaluation.command import run_evaluation
 
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as the command itself does
     with contextlib.redirect_stdout(io.StringIO()):
         run_evaluation(args)
     peaks = {"evaluation, peak of the process": _peak_resident()}
