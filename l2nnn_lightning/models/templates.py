@@ -98,6 +98,7 @@ def template_net(
     *,
     templates_per_label: int = 60,
     nearest: bool = True,
+    dropout: float = 0.0,
     trunk: Literal["identity", "conv"] = "identity",
     channels: int = 8,
     bound: Bound = "operator_columns",
@@ -109,6 +110,7 @@ def template_net(
         num_labels: the number K of labels.
         templates_per_label: the number of templates of each label.
         nearest: the label is that of the nearest template; otherwise every template has an offset of its own.
+        dropout: the chance that a template is not taken for its own label's samples in a step of training.
         trunk: ``"identity"``: the pixels; ``"conv"``: 2x2 pixels regrouped into channels, then twice a 3x3 convolution
             with a delta kernel at first, and MaxMin.
         channels: filters of the convolutions of the trunk.
@@ -123,7 +125,8 @@ def template_net(
     inputs, height, width = image_shape
     if trunk == "identity":
         return TemplateNet(
-            nn.Sequential(nn.Flatten()), Templates(inputs * height * width, num_labels, templates_per_label, nearest)
+            nn.Sequential(nn.Flatten()),
+            Templates(inputs * height * width, num_labels, templates_per_label, nearest, dropout),
         )
     if trunk != "conv":
         raise ValueError(f"trunk must be 'identity' or 'conv', got {trunk!r}")
@@ -136,7 +139,7 @@ def template_net(
         layers += [nonexpansive(nn.Conv2d(features, channels, 3, padding=1), bound), MaxMin()]
     network = TemplateNet(
         nn.Sequential(*layers, nn.Flatten()),
-        Templates(channels * (height // 2) * (width // 2), num_labels, templates_per_label, nearest),
+        Templates(channels * (height // 2) * (width // 2), num_labels, templates_per_label, nearest, dropout),
     )
     dirac_(network)
     return network

@@ -41,18 +41,25 @@ class Templates(nn.Module):
         num_labels: the number K of labels.
         templates_per_label: the number M of templates of each label, >= 1.
         nearest: nearest template; otherwise every offset b_km is trained on its own.
+        dropout: the chance that a template is not taken for its own label's samples in a step of training, in [0, 1):
+            others nearby must then stand in for it. Logits and certificates know nothing of it.
 
     Shape:
         (B, F) -> (B, K).
 
     Raises:
-        ValueError: if there are no templates.
+        ValueError: if there are no templates, or the chance is out of range.
     """
 
-    def __init__(self, in_features: int, num_labels: int, templates_per_label: int, nearest: bool = True) -> None:
+    def __init__(
+        self, in_features: int, num_labels: int, templates_per_label: int, nearest: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if templates_per_label < 1:
             raise ValueError(f"templates_per_label must be at least 1, got {templates_per_label}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        self.dropout = dropout
         self.weight = nn.Parameter(torch.rand(num_labels, templates_per_label, in_features))
         self.free_offset = None if nearest else nn.Parameter(torch.zeros(num_labels, templates_per_label))
         self._offsets_of_nearest()
@@ -93,9 +100,9 @@ class Templates(nn.Module):
         """Measure the distance to the nearest rival's bisecting hyperplane, for training.
 
         ``min_n (s_m(z) - s_n(z)) / |w_m - w_n|`` over the templates n of other labels, m being the label's template
-        that scores highest. Where the label wins, and with ``box``, it is the length of the shortest move inside
-        [0, 1] to that hyperplane instead; its derivative is that of the scores' difference at the moved image, times
-        ``t / |delta|`` (the envelope theorem: the constraint's multiplier is t).
+        that scores highest, of those that are not dropped. Where the label wins, and with ``box``, it is the length of
+        the shortest move inside [0, 1] to that hyperplane instead; its derivative is that of the scores' difference at
+        the moved image, times ``t / |delta|`` (the envelope theorem: the constraint's multiplier is t).
 
         Which templates are meant is found without gradients, at the cost of two matrix products.
 
@@ -109,12 +116,12 @@ class Templates(nn.Module):
             weight_NF = self.weight.flatten(0, 1)
             z_BF = features_BF.detach().to(weight_NF.dtype)
             scores_BKM = self.scores(z_BF)
-            own_B = scores_BKM[rows_B, label_B].argmax(1) + label_B * scores_BKM.shape[2]
             logits_BK = scores_BKM.amax(2)
+            own_score_B, own_B = self._without_dropped(scores_BKM[rows_B, label_B]).max(1)
+            own_B = own_B + label_B * scores_BKM.shape[2]
             squared_N = weight_NF.square().sum(1)
             squared_BN = squared_N[own_B, None] + squared_N - 2 * weight_NF[own_B] @ weight_NF.mT
-            own_score_B1 = logits_BK.gather(1, label_B[:, None])
-            radius_BN = (own_score_B1 - scores_BKM.flatten(1)) * squared_BN.clamp_min(_TINY).rsqrt()
+            radius_BN = (own_score_B[:, None] - scores_BKM.flatten(1)) * squared_BN.clamp_min(_TINY).rsqrt()
             radius_BN.view_as(scores_BKM)[rows_B, label_B] = torch.inf
             rival_B = radius_BN.argmin(1)
         own_BF, own_offset_B = self._select(own_B)
@@ -131,6 +138,14 @@ class Templates(nn.Module):
         pull_B = step_B / torch.where(won_B, norm_B, 1)
         box_B = norm_B + pull_B * (at_moved_B - at_moved_B.detach())
         return SignedRadius(torch.where(won_B, box_B, radius_B), logits_BK)
+
+    def _without_dropped(self, score_BM: Tensor) -> Tensor:
+        """Lower the scores of templates that are dropped from this step; never all of a sample's."""
+        if not self.training or self.dropout == 0:
+            return score_BM
+        is_dropped_BM = torch.rand_like(score_BM) < self.dropout
+        is_dropped_BM &= ~is_dropped_BM.all(1, keepdim=True)
+        return score_BM.masked_fill(is_dropped_BM, -torch.inf)
 
     def _select(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
         """Look up templates by their position in the flattened (K M): weights (B, F) and offsets (B,)."""

@@ -244,3 +244,34 @@ def test_gradients_stay_finite_where_templates_and_points_coincide(box: bool) ->
     assert points.grad is not None
     assert bool(head.weight.grad.isfinite().all())
     assert bool(points.grad.isfinite().all())
+
+
+def test_dropout_leaves_logits_and_evaluation_alone_and_asks_others_to_stand_in() -> None:
+    torch.manual_seed(6)
+    head, kept = Templates(4, 3, 5, dropout=0.5), Templates(4, 3, 5)
+    kept.load_state_dict(head.state_dict())
+    points = torch.rand(60, 4)
+    label = head(points).argmax(1)
+    whole = kept.signed_radius(points, label).radius
+    dropped = head.signed_radius(points, label)
+    torch.testing.assert_close(dropped.logits, head(points))
+    worse = dropped.radius < whole - 1e-6
+    assert 10 < int(worse.sum()) < 50  # half of the best templates are dropped
+    # The next best one's hyperplane may by chance be farther, but not for many.
+    torch.testing.assert_close(dropped.radius[~worse], whole[~worse], rtol=0, atol=0.2)
+    head.eval()
+    assert torch.equal(head.signed_radius(points, label).radius, whole)
+    assert torch.equal(head.certify(points, label).radius, kept.certify(points, label).radius)
+
+
+def test_a_samples_only_template_is_never_dropped() -> None:
+    torch.manual_seed(7)
+    head, points, label = Templates(4, 3, 1, dropout=0.9), torch.rand(50, 4), torch.arange(50) % 3
+    radius = head.signed_radius(points, label).radius
+    assert torch.equal(radius, head.eval().signed_radius(points, label).radius)
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.0, math.nan])
+def test_a_dropout_out_of_range_is_refused(chance: float) -> None:
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
+        Templates(4, 3, 2, dropout=chance)
