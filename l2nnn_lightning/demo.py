@@ -3,6 +3,7 @@
 import sys
 
 from l2nnn_lightning import cli
+from l2nnn_lightning.heap import keep_freed_memory
 from l2nnn_lightning.run_folder import new_run_folder
 
 __all__ = ["main"]
@@ -16,4 +17,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())
