@@ -125,8 +125,6 @@ def attack_images(
         The records, how the attack was run, and the attacked images (float32).
     """
     network = fold(classifier.network).eval().requires_grad_(False)
-    if classifier.device.type == "cpu":
-        network = network.to(memory_format=torch.channels_last)  # as the original computes, and faster
     spec = ATTACKS[name]
     limit = None if minimum_norm and not spec.needs_eps else eps
     attack = build_attack(name, network, eps=limit, max_iter=max_iter, restarts=restarts, seed=seed)

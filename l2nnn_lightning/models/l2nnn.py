@@ -29,6 +29,7 @@ class L2NNN(nn.Module):
         super().__init__()
         self.trunk, self.head = trunk, head
         self.trunk_norm = TrunkNorm()
+        self._convolves = any(isinstance(module, nn.Conv2d) for module in trunk.modules())
 
     @property
     def gap_lipschitz(self) -> float:
@@ -78,5 +79,16 @@ class L2NNN(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits."""
+        if self._convolves and image.device.type == "cpu":
+            image = _channels_last(image)
         logits: Tensor = self.head(self.trunk(image))
         return logits
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    """Lay images out with their channels last: maps then pool a good deal faster on a CPU. Gradients are as before."""
+    # A clone, because an image of one channel counts as either layout and would be left as it is.
+    laid_out = image.clone(memory_format=torch.channels_last)
+    if laid_out.requires_grad:
+        laid_out.register_hook(torch.Tensor.contiguous)  # attacks of other libraries view gradients as vectors
+    return laid_out

@@ -107,7 +107,7 @@ class NonexpansiveWeight(nn.Module):
             norm_GOI = torch.where(self.hard, self.divisor(weight), math.sqrt(self.layout.copies))
             # Rounded down by a few ulp, so that rounding never makes the weight expansive.
             factor_GOI = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_GOI).to(weight.device, weight.dtype)
-            return _channels_last(scale(self.layout.matrices(weight), factor_GOI).view_as(weight))
+            return scale(self.layout.matrices(weight), factor_GOI).view_as(weight)
 
     def divisor(self, weight: Tensor) -> Tensor:
         """Compute what hard scaling divides a raw weight's matrices by, (groups, 1 or rows, 1 or columns).
@@ -287,7 +287,7 @@ def fold(module: ModuleT) -> ModuleT:
         # Not torch's remove_parametrizations: it changes the class, which a copy shares with its original.
         layer.__class__ = type(layer).__bases__[0]
         del layer.parametrizations
-        layer.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
+        layer.weight = nn.Parameter(weight.clone())
     return plain
 
 
@@ -298,14 +298,6 @@ def nonexpansive_layers(module: nn.Module) -> Iterator[tuple[nn.Module, Nonexpan
             for scaling in layer.parametrizations["weight"]:  # type: ignore[index]
                 if isinstance(scaling, NonexpansiveWeight):
                     yield layer, scaling
-
-
-def _channels_last(weight: Tensor) -> Tensor:
-    """Lay a kernel out with its channels last on a CPU: the maps that come out are too, and pool a good deal faster."""
-    if weight.dim() != 4 or weight.device.type != "cpu":
-        return weight
-    # A clone, because a kernel with one channel counts as either layout and would be left as it is.
-    return weight.clone(memory_format=torch.channels_last)
 
 
 def _set_hard(module: ModuleT, hard: bool) -> ModuleT:

@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from l2nnn_lightning.attacks import ATTACKS, AttackResult, CarliniWagnerL2, build_attack
+from l2nnn_lightning.models import L2NNNS, build_network
+from l2nnn_lightning.nn import harden
 
 NAMES = ["cw", "pgd_l2", "pgd_linf", "fgsm", "autoattack_l2", "autoattack_linf"]
 
@@ -21,6 +23,18 @@ def test_every_attack_runs_by_name(small_net, batch, name):
     assert attack.minimum_norm is False
     assert result.broken.sum() >= 4
     assert (result.norm[result.broken] <= eps).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_attack_runs_on_colour_images(name):
+    # With its maps' channels last a network once gave gradients that torchattacks could not view as vectors.
+    net = harden(build_network(L2NNNS, "mnist_small", (3, 8, 10), 3, {"channels": [4], "dense": [6]}))
+    images = torch.rand(5, 3, 8, 10)
+    labels = net(images).argmax(1)
+    eps = 30.0 if ATTACKS[name].norm_kind == "L2" else 1.0
+    result = build_attack(name, net, eps=eps, max_iter=100).run(images, labels)
+    assert result.broken.any()
+    assert (net(result.images[result.broken]).argmax(1) != labels[result.broken]).all()
 
 
 def test_only_cw_searches_for_minimum_norms(small_net):

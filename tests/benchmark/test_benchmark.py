@@ -51,17 +51,6 @@ def test_step_and_inference_of_every_bound_asked_for(tmp_path: Path) -> None:
         assert row["quartiles"][0] <= row["ratio"] <= row["quartiles"][1]
 
 
-def test_a_convolutional_step_is_held_against_both_layouts_of_its_plain_twin(tmp_path: Path) -> None:
-    output = tmp_path / "benchmark.json"
-    args = ["step", "--networks", "mnist_small", "--image_shape", "1,8,8", "--batch_size", "4", "--device", "cpu"]
-    assert main([*args, "--repeats", "2", "--output", str(output)]) == 0
-    rows = json.loads(output.read_text())["rows"]
-    assert [(row["what"], row["target"]) for row in rows] == [
-        ("training step, hard / plain", "<= 1.05"),
-        ("training step, hard / plain with channels last", "<= 1.05"),
-    ]
-
-
 def test_the_data_path_outruns_the_data_loader(tmp_path: Path) -> None:
     output = tmp_path / "benchmark.json"
     args = ["data", "--epoch_size", "600", "--batch_size", "128", "--repeats", "2", "--output", str(output)]

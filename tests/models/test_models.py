@@ -119,6 +119,20 @@ def test_registered_network_runs_at_its_own_size(name: str) -> None:
     torch.testing.assert_close(plain, logits)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_maps_have_their_channels_last_on_a_cpu_and_gradients_do_not(channels: int) -> None:
+    network = build_network(L2NNNS, "mnist_small", (channels, 8, 8), 4, {"channels": [2, 3], "dense": [6]})
+    maps: list[Tensor] = []
+    network.trunk[1].register_forward_hook(lambda *arguments: maps.append(arguments[2]))
+    image = torch.rand(5, channels, 8, 8, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(image).sum(), image)
+    assert maps[0].is_contiguous(memory_format=torch.channels_last)
+    assert not maps[0].is_contiguous()
+    assert gradient.is_contiguous()
+    network._convolves = False
+    torch.testing.assert_close(torch.autograd.grad(network(image).sum(), image)[0], gradient)
+
+
 @pytest.mark.parametrize("name", sorted(ORDINARY))
 def test_ordinary_network_runs_and_is_nothing_but_plain_layers(name: str) -> None:
     network = build_network(ORDINARY, name, (1, 12, 12), 5, {"dropout": 0.5})

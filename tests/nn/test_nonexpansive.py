@@ -207,19 +207,6 @@ def test_fold_of_a_single_layer():
     torch.testing.assert_close(plain.weight, layer.weight)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_convolution_on_a_cpu_gives_maps_with_channels_last(channels):
-    layer = harden(nonexpansive(nn.Conv2d(channels, 4, 3, padding=1)))
-    image = torch.rand(2, channels, 6, 6)
-    maps = layer(image)
-    assert maps.is_contiguous(memory_format=torch.channels_last)
-    assert not maps.is_contiguous()
-    plain = fold(layer)
-    assert plain.weight.is_contiguous()  # what formats of files ask for
-    assert layer.parametrizations.weight.original.is_contiguous()
-    torch.testing.assert_close(maps, plain(image))
-
-
 def test_parameters_keep_their_order_across_the_switch():
     layer = nonexpansive(nn.Linear(3, 2))
     before = [id(p) for p in layer.parameters()]
