@@ -1,5 +1,6 @@
 """What both classifiers share, as a LightningModule: optimizer, schedule, metrics, checkpoints."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ __all__ = ["Classifier", "Optimizer"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 
 
-class Classifier(pl.LightningModule):
+class Classifier(pl.LightningModule, ABC):
     """What both classifiers share: a network by name, optimizer, schedule, metrics, checkpoints.
 
     Args:
@@ -170,9 +171,9 @@ class Classifier(pl.LightningModule):
         is_exact = logits_BK.dtype in (torch.float32, torch.float64)
         return self.prove(image, logits_BK, **options) if is_exact else (no_certificate(logits_BK), None)
 
+    @abstractmethod
     def loss_terms(self, batch: Batch, logits_BK: Tensor) -> dict[str, Tensor]:
         """Compute ``loss`` and its terms, to be logged under their names."""
-        raise NotImplementedError
 
     def attack_logits(self, image: Tensor) -> Tensor:
         """Compute the logits that adversarial training attacks."""
