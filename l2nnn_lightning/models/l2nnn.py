@@ -90,5 +90,6 @@ def _channels_last(image: Tensor) -> Tensor:
     # A clone, because an image of one channel counts as either layout and would be left as it is.
     laid_out = image.clone(memory_format=torch.channels_last)
     if laid_out.requires_grad:
-        laid_out.register_hook(torch.Tensor.contiguous)  # attacks of other libraries view gradients as vectors
+        # Attacks of other libraries view gradients as vectors.
+        laid_out.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
     return laid_out
