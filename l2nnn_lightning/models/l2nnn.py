@@ -88,7 +88,7 @@ class L2NNN(nn.Module):
 def _channels_last(image: Tensor) -> Tensor:
     """Lay images out with their channels last: maps then pool a good deal faster on a CPU. Gradients are as before."""
     # A clone, because an image of one channel counts as either layout and would be left as it is.
-    laid_out = image.clone(memory_format=torch.channels_last)
+    laid_out = image.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
     if laid_out.requires_grad:
         # Attacks of other libraries view gradients as vectors.
         laid_out.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]

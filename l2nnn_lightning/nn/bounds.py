@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 __all__ = ["gram_bound", "gram_penalty", "gram_row_sums", "weight_bound", "weight_penalty"]
 
@@ -110,7 +110,7 @@ def gram_row_sums(matrix: Tensor) -> Tensor:
     Shape:
         (..., R, C) -> (..., R).
     """
-    sums: Tensor = _RowSums.apply(matrix)
+    sums: Tensor = _RowSums.apply(matrix)[0]
     return sums
 
 
@@ -152,20 +152,27 @@ def _excess(matrix: Tensor) -> Tensor:
 
 def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
     """r(A A^T) of each matrix: (G, R, C) -> (G,)."""
-    largest: Tensor = _LargestRowSum.apply(matrix_GRC)
+    largest: Tensor = _LargestRowSum.apply(matrix_GRC)[0]
     return largest
 
 
 class _RowSums(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: FunctionCtx, matrix: Tensor) -> Tensor:
+    def forward(matrix: Tensor) -> tuple[Tensor, Tensor]:
         products = matrix @ matrix.mT
-        ctx.save_for_backward(matrix, products.sign().to(torch.int8))
-        return products.abs_().sum(-1)
+        sign = products.sign().to(torch.int8)
+        return products.abs_().sum(-1), sign
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor, _grad_sign: Tensor) -> Tensor:
         matrix, sign = ctx.saved_tensors
         gradient: Tensor = (sign * (grad[..., :, None] + grad[..., None, :])) @ matrix
         return gradient
@@ -177,15 +184,21 @@ class _LargestRowSum(torch.autograd.Function):
     With ``s_j`` the sign of ``<a_i, a_j>`` it is ``s_j a_i`` for row j, and ``sum_j s_j a_j`` more for row i.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: FunctionCtx, matrix_GRC: Tensor) -> Tensor:
+    def forward(matrix_GRC: Tensor) -> tuple[Tensor, Tensor]:
         largest_G, row_G = _row_sums(matrix_GRC).max(-1)
-        ctx.save_for_backward(matrix_GRC, row_G)
-        return largest_G
+        return largest_G, row_G
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_G: Tensor) -> Tensor:
+    def backward(ctx: Any, grad_G: Tensor, _grad_row: Tensor) -> Tensor:
         matrix_GRC, row_G = ctx.saved_tensors
         group_G = torch.arange(len(row_G), device=row_G.device)
         row_GC = matrix_GRC[group_G, row_G]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from l2nnn_lightning.nn.bounds import gram_bound
 from l2nnn_lightning.nn.operator_bound import input_row_sums, output_row_sums, phases
@@ -186,10 +186,15 @@ def scale(weight_GOI: Tensor, factor: Tensor) -> Tensor:
 
 
 class _Scale(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: FunctionCtx, weight_GOI: Tensor, factor: Tensor) -> Tensor:
-        ctx.save_for_backward(weight_GOI, factor)
+    def forward(weight_GOI: Tensor, factor: Tensor) -> Tensor:
         return weight_GOI * factor
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @once_differentiable

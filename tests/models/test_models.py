@@ -119,6 +119,26 @@ def test_registered_network_runs_at_its_own_size(name: str) -> None:
     torch.testing.assert_close(plain, logits)
 
 
+@pytest.mark.parametrize("bound", ["gram", "rows_power", "operator_columns", "minimum"])
+def test_hard_network_lends_itself_to_function_transforms(bound: str) -> None:
+    options = {"channels": [2], "dense": [6], "bound": bound}
+    network = harden(build_network(L2NNNS, "mnist_small", (3, 8, 8), 4, options)).double().eval()
+    image = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+    one_by_one = torch.stack([jacobian(network, x).view(4, 3, 8, 8) for x in image])
+    of_one = torch.func.jacrev(lambda x: network(x[None])[0])
+    torch.testing.assert_close(torch.func.vmap(of_one)(image), one_by_one)
+    torch.testing.assert_close(torch.func.vmap(torch.func.jacfwd(lambda x: network(x[None])[0]))(image), one_by_one)
+
+    def largest(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(network, weights, (x[None],)).amax()
+
+    weights = dict(network.named_parameters())
+    per_sample = torch.func.vmap(torch.func.grad(largest), in_dims=(None, 0))(weights, image)
+    for x, *gradients in zip(image, *per_sample.values(), strict=True):
+        expected = torch.autograd.grad(network(x[None]).amax(), list(weights.values()))
+        torch.testing.assert_close(tuple(gradients), expected)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_maps_have_their_channels_last_on_a_cpu_and_gradients_do_not(channels: int) -> None:
     network = build_network(L2NNNS, "mnist_small", (channels, 8, 8), 4, {"channels": [2, 3], "dense": [6]})
