@@ -104,10 +104,11 @@ class NonexpansiveWeight(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Scale the raw weight; same shape and dtype."""
         with torch.autocast(weight.device.type, enabled=False):
-            norm_GOI = torch.where(self.hard, self.divisor(weight), math.sqrt(self.layout.copies))
+            matrices_GOI = self.layout.matrices(weight)
+            norm_GOI = torch.where(self.hard, self.divisor(matrices_GOI), math.sqrt(self.layout.copies))
             # Rounded down by a few ulp, so that rounding never makes the weight expansive.
             factor_GOI = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_GOI).to(weight.device, weight.dtype)
-            return scale(self.layout.matrices(weight), factor_GOI).view_as(weight)
+            return scale(matrices_GOI, factor_GOI).view_as(weight)
 
     def divisor(self, weight: Tensor) -> Tensor:
         """Compute what hard scaling divides a raw weight's matrices by, (groups, 1 or rows, 1 or columns).
