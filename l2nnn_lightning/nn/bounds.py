@@ -156,6 +156,7 @@ def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
     return largest
 
 
+# Both return what their gradients need beside the sums and set up their context apart: torch.func asks for it.
 class _RowSums(torch.autograd.Function):
     generate_vmap_rule = True
 
