@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["gram_bound", "gram_penalty", "gram_row_sums", "weight_bound", "weight_penalty"]
+__all__ = ["gram_bound", "gram_penalty", "gram_row_sums", "row_sums", "sides", "weight_bound", "weight_penalty"]
 
 # Beyond so many multiplications, or entries, the larger Gram matrix of a layer would cost more than the layer itself.
 _MOST_MULTIPLICATIONS, _MOST_ENTRIES = 2**27, 2**21
@@ -36,7 +36,7 @@ def weight_bound(weight_OI: Tensor) -> Tensor:
         tensor(9.)
     """
     _check_matrix(weight_OI)
-    return torch.minimum(_row_sums(weight_OI.mT).amax(), _row_sums(weight_OI).amax())
+    return torch.minimum(row_sums(weight_OI.mT[None]).amax(), row_sums(weight_OI[None]).amax())
 
 
 def weight_penalty(weight_OI: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def gram_bound(weight_GOI: Tensor) -> Tensor:
     Returns:
         The bounds, >= 0, differentiable almost everywhere.
     """
-    bounds = [_largest_row_sum(matrix) for matrix in _sides(weight_GOI)]
+    bounds = [_largest_row_sum(matrix) for matrix, _ in sides(weight_GOI)]
     return bounds[0] if len(bounds) == 1 else torch.minimum(bounds[0], bounds[1])
 
 
@@ -97,7 +97,7 @@ def gram_penalty(weight_GOI: Tensor) -> Tensor:
     Returns:
         The penalties, >= 0, differentiable almost everywhere.
     """
-    penalties = [_excess(matrix) for matrix in _sides(weight_GOI)]
+    penalties = [_excess(matrix) for matrix, _ in sides(weight_GOI)]
     return penalties[0] if len(penalties) == 1 else torch.minimum(penalties[0], penalties[1])
 
 
@@ -114,6 +114,35 @@ def gram_row_sums(matrix: Tensor) -> Tensor:
     return sums
 
 
+def sides(weight_GOI: Tensor) -> list[tuple[Tensor, bool]]:
+    """List the matrices whose rows' Gram matrix is to be formed, the cheaper one first.
+
+    Returns:
+        The weights, the transposed weights, or both; beside each whether it is the transposed one.
+    """
+    groups, rows, columns = weight_GOI.shape
+    entries = groups * max(rows, columns) ** 2
+    both = [(weight_GOI, False), (weight_GOI.mT, True)]
+    if rows > columns:
+        both.reverse()
+    if entries > _MOST_ENTRIES or entries * min(rows, columns) > _MOST_MULTIPLICATIONS:
+        return both[:1]
+    return both
+
+
+def row_sums(matrix_GRC: Tensor) -> Tensor:
+    """Sum the absolute entries of each row of ``A A^T``: (G, R, C) -> (G, R).
+
+    The product is symmetric: of a large one, the blocks below the diagonal are read off those above.
+    """
+    _, rows, columns = matrix_GRC.shape
+    if rows < _LARGE_PRODUCT or columns < _LARGE_PRODUCT:
+        return torch.bmm(matrix_GRC, matrix_GRC.mT).abs_().sum(-1)
+    upper, lower = matrix_GRC[:, : rows // 2], matrix_GRC[:, rows // 2 :]
+    between = torch.bmm(upper, lower.mT).abs_()
+    return torch.cat([row_sums(upper) + between.sum(-1), row_sums(lower) + between.sum(-2)], -1)
+
+
 def _check_matrix(weight_OI: Tensor) -> None:
     if weight_OI.dim() != 2:
         raise ValueError(f"weight must be a matrix (outputs, inputs), got shape {tuple(weight_OI.shape)}")
@@ -123,40 +152,19 @@ def _check_matrix(weight_OI: Tensor) -> None:
         )
 
 
-def _sides(weight_GOI: Tensor) -> list[Tensor]:
-    """The matrices whose rows' Gram matrix is to be formed, the cheaper one first."""
-    groups, rows, columns = weight_GOI.shape
-    entries = groups * max(rows, columns) ** 2
-    small, large = (weight_GOI, weight_GOI.mT) if rows <= columns else (weight_GOI.mT, weight_GOI)
-    if entries > _MOST_ENTRIES or entries * min(rows, columns) > _MOST_MULTIPLICATIONS:
-        return [small]
-    return [small, large]
-
-
-def _row_sums(matrix: Tensor) -> Tensor:
-    """Sum the absolute entries of each row of ``A A^T``: (..., R, C) -> (..., R).
-
-    The product is symmetric: of a large one, the blocks below the diagonal are read off those above.
-    """
-    rows = matrix.shape[-2]
-    if rows < _LARGE_PRODUCT:
-        return (matrix @ matrix.mT).abs().sum(-1)
-    upper, lower = matrix[..., : rows // 2, :], matrix[..., rows // 2 :, :]
-    between = (upper @ lower.mT).abs()
-    return torch.cat([_row_sums(upper) + between.sum(-1), _row_sums(lower) + between.sum(-2)], -1)
-
-
 def _excess(matrix: Tensor) -> Tensor:
     return (gram_row_sums(matrix) - 1).clamp_min(0).sum(-1)
 
 
 def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
     """r(A A^T) of each matrix: (G, R, C) -> (G,)."""
-    largest: Tensor = _LargestRowSum.apply(matrix_GRC)[0]
-    return largest
+    with torch.no_grad():
+        row_G = row_sums(matrix_GRC).argmax(-1)
+    row_G1C = matrix_GRC.gather(1, row_G[:, None, None].expand(-1, 1, matrix_GRC.shape[2]))
+    return torch.bmm(row_G1C, matrix_GRC.mT).abs().sum((1, 2))
 
 
-# Both return what their gradients need beside the sums and set up their context apart: torch.func asks for it.
+# Returns what its gradient needs beside the sums and sets up its context apart: torch.func asks for it.
 class _RowSums(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -176,34 +184,4 @@ class _RowSums(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _grad_sign: Tensor) -> Tensor:
         matrix, sign = ctx.saved_tensors
         gradient: Tensor = (sign * (grad[..., :, None] + grad[..., None, :])) @ matrix
-        return gradient
-
-
-class _LargestRowSum(torch.autograd.Function):
-    """The largest row sum i, ``sum_j |<a_i, a_j>|``, whose gradient is one outer product instead of a matrix product.
-
-    With ``s_j`` the sign of ``<a_i, a_j>`` it is ``s_j a_i`` for row j, and ``sum_j s_j a_j`` more for row i.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(matrix_GRC: Tensor) -> tuple[Tensor, Tensor]:
-        largest_G, row_G = _row_sums(matrix_GRC).max(-1)
-        return largest_G, row_G
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*inputs, output[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_G: Tensor, _grad_row: Tensor) -> Tensor:
-        matrix_GRC, row_G = ctx.saved_tensors
-        group_G = torch.arange(len(row_G), device=row_G.device)
-        row_GC = matrix_GRC[group_G, row_G]
-        sign_G1R = torch.einsum("gc,grc->gr", row_GC, matrix_GRC).sign()[:, None]
-        gradient: Tensor = sign_G1R.mT * (grad_G[:, None] * row_GC)[:, None]
-        gradient[group_G, row_G] += grad_G[:, None] * (sign_G1R @ matrix_GRC)[:, 0]
         return gradient

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.bounds import gram_penalty
 from l2nnn_lightning.nn.double import to_double
+from l2nnn_lightning.nn.gram_scaling import scale_by_gram
 from l2nnn_lightning.nn.scaling import UNIFORM, Bound, ConvShape, Layout, divisor, scale
 
 __all__ = [
@@ -105,9 +106,13 @@ class NonexpansiveWeight(nn.Module):
         """Scale the raw weight; same shape and dtype."""
         with torch.autocast(weight.device.type, enabled=False):
             matrices_GOI = self.layout.matrices(weight)
+            # A few ulp, so that rounding never makes the weight expansive.
+            shrink = 1 - 4 * torch.finfo(weight.dtype).eps
+            if self.bound == "gram":
+                exact_GOI = self._exact(matrices_GOI)
+                return scale_by_gram(matrices_GOI, exact_GOI, self.hard, self.layout.copies, shrink).view_as(weight)
             norm_GOI = torch.where(self.hard, self.divisor(matrices_GOI), math.sqrt(self.layout.copies))
-            # Rounded down by a few ulp, so that rounding never makes the weight expansive.
-            factor_GOI = ((1 - 4 * torch.finfo(weight.dtype).eps) / norm_GOI).to(weight.device, weight.dtype)
+            factor_GOI = (shrink / norm_GOI).to(weight.device, weight.dtype)
             return scale(matrices_GOI, factor_GOI).view_as(weight)
 
     def divisor(self, weight: Tensor) -> Tensor:

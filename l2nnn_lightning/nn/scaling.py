@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from l2nnn_lightning.nn.bounds import gram_bound
+from l2nnn_lightning.nn.gram_scaling import NEGLIGIBLE
 from l2nnn_lightning.nn.operator_bound import input_row_sums, output_row_sums, phases
 from l2nnn_lightning.nn.power_bound import power_bound, power_row_sums
 
@@ -28,8 +29,6 @@ Bound = Literal[
 ]
 #: Those that divide a whole matrix by one number.
 UNIFORM: frozenset[Bound] = frozenset({"gram", "power", "operator", "minimum"})
-# Far above the squares that float32 cannot hold, far below those of any weight that matters.
-_NEGLIGIBLE = 1e-30
 # The squares of the Gram matrix in the scalings by powers: p = 4.
 _STEPS = 3
 # The larger side of an operator bound is left out where its products would outgrow the smaller side's so many times.
@@ -164,11 +163,11 @@ def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
         layout: how it is made of matrices.
 
     Returns:
-        (G, 1 or O, 1 or I), to divide ``layout.matrices(weight)`` by: the square root of the bound, 1 where that is so
-        small that the squares lose precision and the weight is nonexpansive as it is.
+        (G, 1 or O, 1 or I), to divide ``layout.matrices(weight)`` by: the square root of the bound, or of the copying
+        factor, as if soft, where the bound is so small that the squares lose precision.
     """
     squares = _SQUARES[bound](weight, layout)
-    return torch.where(squares < _NEGLIGIBLE, 1, squares).sqrt()
+    return torch.where(squares < NEGLIGIBLE, layout.copies, squares).sqrt()
 
 
 def scale(weight_GOI: Tensor, factor: Tensor) -> Tensor:
