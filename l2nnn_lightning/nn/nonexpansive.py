@@ -108,7 +108,8 @@ class NonexpansiveWeight(nn.Module):
             matrices_GOI = self.layout.matrices(weight)
             # A few ulp, so that rounding never makes the weight expansive.
             shrink = 1 - 4 * torch.finfo(weight.dtype).eps
-            if self.bound == "gram":
+            # The operator of a linear map is its matrix.
+            if self.bound == "gram" or (self.bound == "operator" and self.layout.conv is None):
                 exact_GOI = self._exact(matrices_GOI)
                 return scale_by_gram(matrices_GOI, exact_GOI, self.hard, self.layout.copies, shrink).view_as(weight)
             norm_GOI = torch.where(self.hard, self.divisor(matrices_GOI), math.sqrt(self.layout.copies))

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["input_row_sums", "output_row_sums", "phases"]
+__all__ = ["input_row_sums", "largest_input_row_sum", "output_row_sums", "phases"]
 
 
 def input_row_sums(kernel_GOIHW: Tensor) -> Tensor:
@@ -40,6 +41,18 @@ def input_row_sums(kernel_GOIHW: Tensor) -> Tensor:
             # R[i, i', d] = R[i', i, -d]
             total = total + shifted.sum((1, 3))
     return total
+
+
+def largest_input_row_sum(kernel_GOIHW: Tensor) -> Tensor:
+    """Compute the largest of :func:`input_row_sums`, (G, O, I, H, W) -> (G,), with the gradient of that row alone."""
+    with torch.no_grad():
+        channel_G = input_row_sums(kernel_GOIHW).argmax(1)
+    groups, outputs, inputs, height, width = kernel_GOIHW.shape
+    index = channel_G[:, None, None, None, None].expand(-1, outputs, 1, height, width)
+    row = kernel_GOIHW.gather(2, index).flatten(2)  # (G, O, H W)
+    products = torch.bmm(row.mT, kernel_GOIHW.flatten(2)).view(groups, height, width, inputs, height, width)
+    shifted = _diagonal_sums(products.permute(0, 3, 2, 5, 1, 4))  # along H: (G, I, W, W, 2 H - 1)
+    return _diagonal_sums(shifted.permute(0, 1, 4, 2, 3)).abs().sum((1, 2, 3))
 
 
 def output_row_sums(kernel_GOIHW: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from l2nnn_lightning.nn.bounds import gram_bound
 from l2nnn_lightning.nn.gram_scaling import NEGLIGIBLE
-from l2nnn_lightning.nn.operator_bound import input_row_sums, output_row_sums, phases
+from l2nnn_lightning.nn.operator_bound import input_row_sums, largest_input_row_sum, output_row_sums, phases
 from l2nnn_lightning.nn.power_bound import power_bound, power_row_sums
 
 __all__ = ["UNIFORM", "Bound", "ConvShape", "Layout", "divisor", "scale"]
@@ -110,8 +110,7 @@ def _operator(weight: Tensor, layout: Layout) -> Tensor:
 
 
 def _operator_side(kernels: Tensor, outputs: bool) -> Tensor:
-    sums = output_row_sums(kernels) if outputs else input_row_sums(kernels)
-    return sums.amax(1)[:, None, None]
+    return largest_input_row_sum(kernels.transpose(1, 2) if outputs else kernels)[:, None, None]
 
 
 def _operator_rows(weight: Tensor, layout: Layout) -> Tensor:

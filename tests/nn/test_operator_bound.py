@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from l2nnn_lightning.nn.bounds import gram_bound
-from l2nnn_lightning.nn.operator_bound import input_row_sums, output_row_sums, phases
+from l2nnn_lightning.nn.operator_bound import input_row_sums, largest_input_row_sum, output_row_sums, phases
 
 
 def kernels(seed, *shape):
@@ -30,6 +30,17 @@ def test_sums_are_the_row_sums_of_the_operators_gram_matrix(seed, outputs, input
     # Every other output has its window cut, or sees fewer neighbours.
     outputs_of = (dense @ dense.mT).abs().sum(1).reshape(outputs, size + height - 1, size + width - 1)
     torch.testing.assert_close(output_row_sums(kernel)[0], outputs_of.amax((1, 2)))
+
+
+@given(
+    st.integers(0, 99), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)
+)
+def test_the_largest_sum_has_the_value_and_the_gradient_of_the_maximum(seed, groups, outputs, inputs, height, width):
+    kernel = kernels(seed, groups, outputs, inputs, height, width).requires_grad_()
+    largest, expected = largest_input_row_sum(kernel), input_row_sums(kernel).amax(1)
+    torch.testing.assert_close(largest, expected)
+    gradients = [torch.autograd.grad(value.square().sum(), kernel)[0] for value in (largest, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @given(
