@@ -62,7 +62,7 @@ def weight_penalty(weight_OI: Tensor) -> Tensor:
         tensor(11.)
     """
     _check_matrix(weight_OI)
-    return torch.minimum(_excess(weight_OI.mT), _excess(weight_OI))
+    return torch.minimum(_excess(weight_OI.mT[None]), _excess(weight_OI[None]))[0]
 
 
 def gram_bound(weight_GOI: Tensor) -> Tensor:
@@ -101,16 +101,16 @@ def gram_penalty(weight_GOI: Tensor) -> Tensor:
     return penalties[0] if len(penalties) == 1 else torch.minimum(penalties[0], penalties[1])
 
 
-def gram_row_sums(matrix: Tensor) -> Tensor:
+def gram_row_sums(matrix_GRC: Tensor) -> Tensor:
     """Sum the absolute entries of each row of ``A A^T``, at half of autograd's cost.
 
     With the symmetric signs ``s_ij`` of the products, ``sum_i u_i d_i`` has the gradient ``sum_j s_ij (u_i + u_j) a_j``
     for row i: one matrix product.
 
     Shape:
-        (..., R, C) -> (..., R).
+        (G, R, C) -> (G, R).
     """
-    sums: Tensor = _RowSums.apply(matrix)[0]
+    sums: Tensor = _RowSums.apply(matrix_GRC)[0]
     return sums
 
 
@@ -131,16 +131,18 @@ def sides(weight_GOI: Tensor) -> list[tuple[Tensor, bool]]:
 
 
 def row_sums(matrix_GRC: Tensor) -> Tensor:
-    """Sum the absolute entries of each row of ``A A^T``: (G, R, C) -> (G, R).
+    """Sum the absolute entries of each row of ``A A^T``: (G, R, C) -> (G, R)."""
+    return _gram(matrix_GRC).abs_().sum(-1)
 
-    The product is symmetric: of a large one, the blocks below the diagonal are read off those above.
-    """
+
+def _gram(matrix_GRC: Tensor) -> Tensor:
+    """Form ``A A^T``, (G, R, R); of a large one, the blocks below the diagonal are those above, transposed."""
     _, rows, columns = matrix_GRC.shape
     if rows < _LARGE_PRODUCT or columns < _LARGE_PRODUCT:
-        return torch.bmm(matrix_GRC, matrix_GRC.mT).abs_().sum(-1)
+        return torch.bmm(matrix_GRC, matrix_GRC.mT)
     upper, lower = matrix_GRC[:, : rows // 2], matrix_GRC[:, rows // 2 :]
-    between = torch.bmm(upper, lower.mT).abs_()
-    return torch.cat([row_sums(upper) + between.sum(-1), row_sums(lower) + between.sum(-2)], -1)
+    between = torch.bmm(upper, lower.mT)
+    return torch.cat([torch.cat([_gram(upper), between], 2), torch.cat([between.mT, _gram(lower)], 2)], 1)
 
 
 def _check_matrix(weight_OI: Tensor) -> None:
@@ -152,8 +154,8 @@ def _check_matrix(weight_OI: Tensor) -> None:
         )
 
 
-def _excess(matrix: Tensor) -> Tensor:
-    return (gram_row_sums(matrix) - 1).clamp_min(0).sum(-1)
+def _excess(matrix_GRC: Tensor) -> Tensor:
+    return (gram_row_sums(matrix_GRC) - 1).clamp_min(0).sum(-1)
 
 
 def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
@@ -169,8 +171,8 @@ class _RowSums(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(matrix: Tensor) -> tuple[Tensor, Tensor]:
-        products = matrix @ matrix.mT
+    def forward(matrix_GRC: Tensor) -> tuple[Tensor, Tensor]:
+        products = _gram(matrix_GRC)
         sign = products.sign().to(torch.int8)
         return products.abs_().sum(-1), sign
 
@@ -181,7 +183,6 @@ class _RowSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _grad_sign: Tensor) -> Tensor:
-        matrix, sign = ctx.saved_tensors
-        gradient: Tensor = (sign * (grad[..., :, None] + grad[..., None, :])) @ matrix
-        return gradient
+    def backward(ctx: Any, grad_GR: Tensor, _grad_sign: Tensor) -> Tensor:
+        matrix_GRC, sign_GRR = ctx.saved_tensors
+        return torch.bmm(sign_GRR * (grad_GR[:, :, None] + grad_GR[:, None, :]), matrix_GRC)
