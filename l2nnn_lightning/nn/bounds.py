@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["gram_bound", "gram_penalty", "gram_row_sums", "row_sums", "sides", "weight_bound", "weight_penalty"]
+__all__ = ["gram", "gram_bound", "gram_penalty", "gram_row_sums", "sides", "weight_bound", "weight_penalty"]
 
 # Beyond so many multiplications, or entries, the larger Gram matrix of a layer would cost more than the layer itself.
 _MOST_MULTIPLICATIONS, _MOST_ENTRIES = 2**27, 2**21
@@ -36,7 +36,7 @@ def weight_bound(weight_OI: Tensor) -> Tensor:
         tensor(9.)
     """
     _check_matrix(weight_OI)
-    return torch.minimum(row_sums(weight_OI.mT[None]).amax(), row_sums(weight_OI[None]).amax())
+    return torch.minimum(_row_sums(weight_OI.mT[None]).amax(), _row_sums(weight_OI[None]).amax())
 
 
 def weight_penalty(weight_OI: Tensor) -> Tensor:
@@ -130,19 +130,14 @@ def sides(weight_GOI: Tensor) -> list[tuple[Tensor, bool]]:
     return both
 
 
-def row_sums(matrix_GRC: Tensor) -> Tensor:
-    """Sum the absolute entries of each row of ``A A^T``: (G, R, C) -> (G, R)."""
-    return _gram(matrix_GRC).abs_().sum(-1)
-
-
-def _gram(matrix_GRC: Tensor) -> Tensor:
+def gram(matrix_GRC: Tensor) -> Tensor:
     """Form ``A A^T``, (G, R, R); of a large one, the blocks below the diagonal are those above, transposed."""
     _, rows, columns = matrix_GRC.shape
     if rows < _LARGE_PRODUCT or columns < _LARGE_PRODUCT:
         return torch.bmm(matrix_GRC, matrix_GRC.mT)
     upper, lower = matrix_GRC[:, : rows // 2], matrix_GRC[:, rows // 2 :]
     between = torch.bmm(upper, lower.mT)
-    return torch.cat([torch.cat([_gram(upper), between], 2), torch.cat([between.mT, _gram(lower)], 2)], 1)
+    return torch.cat([torch.cat([gram(upper), between], 2), torch.cat([between.mT, gram(lower)], 2)], 1)
 
 
 def _check_matrix(weight_OI: Tensor) -> None:
@@ -158,10 +153,14 @@ def _excess(matrix_GRC: Tensor) -> Tensor:
     return (gram_row_sums(matrix_GRC) - 1).clamp_min(0).sum(-1)
 
 
+def _row_sums(matrix_GRC: Tensor) -> Tensor:
+    return gram(matrix_GRC).abs().sum(-1)
+
+
 def _largest_row_sum(matrix_GRC: Tensor) -> Tensor:
     """r(A A^T) of each matrix: (G, R, C) -> (G,)."""
     with torch.no_grad():
-        row_G = row_sums(matrix_GRC).argmax(-1)
+        row_G = _row_sums(matrix_GRC).argmax(-1)
     row_G1C = matrix_GRC.gather(1, row_G[:, None, None].expand(-1, 1, matrix_GRC.shape[2]))
     return torch.bmm(row_G1C, matrix_GRC.mT).abs().sum((1, 2))
 
@@ -172,7 +171,7 @@ class _RowSums(torch.autograd.Function):
 
     @staticmethod
     def forward(matrix_GRC: Tensor) -> tuple[Tensor, Tensor]:
-        products = _gram(matrix_GRC)
+        products = gram(matrix_GRC)
         sign = products.sign().to(torch.int8)
         return products.abs_().sum(-1), sign
 

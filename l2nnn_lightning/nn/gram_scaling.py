@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from l2nnn_lightning.nn.bounds import row_sums, sides
+from l2nnn_lightning.nn.bounds import gram, sides
 
 __all__ = ["NEGLIGIBLE", "scale_by_gram"]
 
@@ -81,11 +81,10 @@ def _bound_with_gradient(weight_GOI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _side(matrix_GRC: Tensor, transposed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    largest_G, row_G = row_sums(matrix_GRC).max(-1)
-    row_G11 = row_G[:, None, None]
-    row_G1C = matrix_GRC.gather(1, row_G11.expand(-1, 1, matrix_GRC.shape[2]))
-    sign_G1R = torch.bmm(row_G1C, matrix_GRC.mT).sign()
-    is_row_G1R = torch.zeros_like(sign_G1R).scatter(2, row_G11, 1)
-    of_rows = torch.cat([sign_G1R, is_row_G1R], 1)
-    of_columns = torch.cat([row_G1C, torch.bmm(sign_G1R, matrix_GRC)], 1)
+    products_GRR = gram(matrix_GRC)
+    largest_G, row_G = products_GRR.abs().sum(-1).max(-1)
+    is_row_G1R = torch.zeros_like(products_GRR[:, :1]).scatter_(2, row_G[:, None, None], 1)
+    sign_G1R = torch.bmm(is_row_G1R, products_GRR).sign_()
+    of_rows = torch.cat([is_row_G1R, sign_G1R], 1)
+    of_columns, of_rows = torch.bmm(of_rows, matrix_GRC), of_rows.flip(1)
     return (largest_G, of_columns.mT, of_rows) if transposed else (largest_G, of_rows.mT, of_columns)
