@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from l2nnn_lightning.benchmark.networks import made_up_batch, training_step
 from l2nnn_lightning.benchmark.rows import Row
 from l2nnn_lightning.benchmark.timing import compare
 from l2nnn_lightning.nn import NormPool2d, TwoSidedReLU, harden, nonexpansive
+from l2nnn_lightning.nn.together import weights_together
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,13 +48,24 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+class _Network(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        with weights_together(self):
+            logits: Tensor = self.layers(image)
+            return logits
+
+
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 5, padding=2)
 
 
 def _network(conv: Callable[[int, int], nn.Module], dense: Callable[[int, int], nn.Module]) -> nn.Module:
     """Everything but the layers is the same for all libraries."""
-    return nn.Sequential(
+    return _Network(
         conv(1, 16),
         TwoSidedReLU(),
         NormPool2d(2),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
+from l2nnn_lightning.nn.together import weights_together
 from l2nnn_lightning.nn.trunk_norm import TrunkNorm
 
 __all__ = ["L2NNN"]
@@ -81,6 +82,12 @@ class L2NNN(nn.Module):
         """Compute the logits."""
         if self._convolves and image.device.type == "cpu":
             image = _channels_last(image)
+        if not self.training or torch.compiler.is_compiling():
+            return self._logits(image)
+        with weights_together(self):
+            return self._logits(image)
+
+    def _logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.head(self.trunk(image))
         return logits
 

@@ -72,15 +72,19 @@ class LabelwiseLinear(nn.Module):
 class NonexpansiveWeight(nn.Module):
     """The parametrization: raw weight -> weight of a layer that is nonexpansive once ``hard`` is set.
 
-    In evaluation the bound is computed in float64. Nothing is cached here (a fused optimizer changes a weight without a
-    trace): what runs long with fixed weights works on a folded copy, or under ``parametrize.cached()``.
+    In evaluation the bound is computed in float64. Nothing is kept for a next call (a fused optimizer changes a weight
+    without a trace): what runs long with fixed weights works on a folded copy, or under ``parametrize.cached()``.
 
     Args:
         layout: how the weight is made of matrices.
         bound: the bound that hard scaling divides by.
+
+    Attributes:
+        computed: the scaled weight, where it has been computed in advance for a forward pass.
     """
 
     hard: Tensor
+    computed: Tensor | None = None
 
     def __init__(self, layout: Layout, bound: Bound) -> None:
         super().__init__()
@@ -104,6 +108,8 @@ class NonexpansiveWeight(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Scale the raw weight; same shape and dtype."""
+        if self.computed is not None:
+            return self.computed
         with torch.autocast(weight.device.type, enabled=False):
             matrices_GOI = self.layout.matrices(weight)
             # A few ulp, so that rounding never makes the weight expansive.
