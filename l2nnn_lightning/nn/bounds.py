@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["gram", "gram_bound", "gram_penalty", "gram_row_sums", "sides", "weight_bound", "weight_penalty"]
 
-# Beyond so many multiplications, or entries, the larger Gram matrix of a layer would cost more than the layer itself.
+# Beyond so many multiplications, or entries, a matrix's larger Gram matrix would cost more than the layer itself.
 _MOST_MULTIPLICATIONS, _MOST_ENTRIES = 2**27, 2**21
 _LARGE_PRODUCT = 128
 
@@ -120,12 +120,13 @@ def sides(weight_GOI: Tensor) -> list[tuple[Tensor, bool]]:
     Returns:
         The weights, the transposed weights, or both; beside each whether it is the transposed one.
     """
-    groups, rows, columns = weight_GOI.shape
-    entries = groups * max(rows, columns) ** 2
+    _, rows, columns = weight_GOI.shape
     both = [(weight_GOI, False), (weight_GOI.mT, True)]
     if rows > columns:
         both.reverse()
-    if entries > _MOST_ENTRIES or entries * min(rows, columns) > _MOST_MULTIPLICATIONS:
+    short, long = sorted((rows, columns))
+    # A vector's squared norm never exceeds the product of its largest entry and its sum.
+    if short == 1 or long**2 > _MOST_ENTRIES or long**2 * short > _MOST_MULTIPLICATIONS:
         return both[:1]
     return both
 

@@ -110,17 +110,21 @@ class NonexpansiveWeight(nn.Module):
         """Scale the raw weight; same shape and dtype."""
         if self.computed is not None:
             return self.computed
-        with torch.autocast(weight.device.type, enabled=False):
-            matrices_GOI = self.layout.matrices(weight)
+        return self.scaled(self.layout.matrices(weight), self.hard, self.layout).view_as(weight)
+
+    def scaled(self, matrices_GOI: Tensor, hard: Tensor, layout: Layout) -> Tensor:
+        """Scale matrices of one or more layers like this one; ``hard`` is one mode for all, or one each."""
+        with torch.autocast(matrices_GOI.device.type, enabled=False):
             # A few ulp, so that rounding never makes the weight expansive.
-            shrink = 1 - 4 * torch.finfo(weight.dtype).eps
+            shrink = 1 - 4 * torch.finfo(matrices_GOI.dtype).eps
+            exact_GOI = self._exact(matrices_GOI)
             # The operator of a linear map is its matrix.
-            if self.bound == "gram" or (self.bound == "operator" and self.layout.conv is None):
-                exact_GOI = self._exact(matrices_GOI)
-                return scale_by_gram(matrices_GOI, exact_GOI, self.hard, self.layout.copies, shrink).view_as(weight)
-            norm_GOI = torch.where(self.hard, self.divisor(matrices_GOI), math.sqrt(self.layout.copies))
-            factor_GOI = (shrink / norm_GOI).to(weight.device, weight.dtype)
-            return scale(matrices_GOI, factor_GOI).view_as(weight)
+            if self.bound == "gram" or (self.bound == "operator" and layout.conv is None):
+                return scale_by_gram(matrices_GOI, exact_GOI, hard, layout.copies, shrink)
+            norm_GOI = torch.where(
+                hard.reshape(-1, 1, 1), divisor(self.bound, exact_GOI, layout), math.sqrt(layout.copies)
+            )
+            return scale(matrices_GOI, (shrink / norm_GOI).to(matrices_GOI.device, matrices_GOI.dtype))
 
     def divisor(self, weight: Tensor) -> Tensor:
         """Compute what hard scaling divides a raw weight's matrices by, (groups, 1 or rows, 1 or columns).
