@@ -1,4 +1,4 @@
-"""``python -m l2nnn_lightning.evaluation.readme``: fill the README's tables from the stored results they name."""
+"""``python -m l2nnn_lightning.evaluation.readme``: fill the pages' tables from the stored results that they name."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from l2nnn_lightning.evaluation.tables import markdown_table, summary_rows
 from l2nnn_lightning.study import make_plan, read_study, study_markdown
 from l2nnn_lightning.study.store import Store
 
-__all__ = ["fill", "main"]
+__all__ = ["fill", "main", "pages"]
 
 _PLACE = re.compile(r"<!-- (results/[\w-]+\.json) -->\n.*?<!-- end -->", re.DOTALL)
 _COMPARISON = re.compile(r"(<!-- compare\n(.*?)-->\n).*?<!-- end -->", re.DOTALL)
@@ -27,11 +27,11 @@ def fill(text: str, root: Path) -> str:
     ``<!-- study/NAME -->``, or ``<!-- study/NAME/TIER -->``, becomes a study's table, of the tier ``cpu`` by default.
 
     Args:
-        text: the README.
+        text: the page.
         root: the folder that holds ``configs/study/`` and ``results/``.
 
     Returns:
-        The README with its tables; a missing file shows as missing.
+        The page with its tables; a missing file shows as missing.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -66,10 +66,15 @@ def _benchmark(results: dict[str, Any]) -> str:
     return f"{table}\n\n{threads}, {results['hardware']}{command}."
 
 
+def pages(root: Path) -> list[Path]:
+    """List the pages that may hold tables."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
 def main() -> int:
-    """Rewrite README.md in the current folder; return the exit code."""
-    readme = Path("README.md")
-    readme.write_text(fill(readme.read_text(), Path()))
+    """Rewrite the pages of the current folder; return the exit code."""
+    for page in pages(Path()):
+        page.write_text(fill(page.read_text(), Path()))
     return 0
 
 

@@ -4,15 +4,20 @@ from pathlib import Path
 import pytest
 
 from l2nnn_lightning.benchmark.command import main as benchmark
-from l2nnn_lightning.evaluation.readme import fill
+from l2nnn_lightning.evaluation.readme import fill, pages
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_readmes_tables_are_those_of_the_results():
-    text = (ROOT / "README.md").read_text()
-    assert "<!-- results/mnist5k.json -->" in text
+@pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
+def test_the_tables_of_the_pages_are_those_of_the_results(page):
+    text = page.read_text()
     assert fill(text, ROOT) == text
+
+
+def test_the_readme_and_the_page_of_tables_hold_tables():
+    assert "<!-- results/mnist5k.json -->" in (ROOT / "README.md").read_text()
+    assert "<!-- study/table4 -->" in (ROOT / "docs" / "tables.md").read_text()
 
 
 def test_a_missing_result_shows_as_missing(tmp_path):
