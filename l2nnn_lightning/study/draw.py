@@ -1,5 +1,6 @@
 """A study's table and curves as PNG."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +15,19 @@ from l2nnn_lightning.study.table import cell_numbers, table_rows
 
 __all__ = ["draw_curves", "draw_table", "write_figures"]
 
+# Of a title of 9 points, on average.
+_INCHES_A_LETTER = 0.075
+
 
 def draw_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Figure:
     """Draw a table, first column to the left."""
     widths = [max(len(line[i]) for line in (header, *rows)) + 2 for i in range(len(header))]
-    figure = new_figure(max(4.0, 0.085 * sum(widths)), 0.26 * (len(rows) + 1) + 0.45)
+    inches = max(4.0, 0.085 * sum(widths))
+    lines = textwrap.wrap(title, int(inches / _INCHES_A_LETTER))
+    figure = new_figure(inches, 0.26 * (len(rows) + 1) + 0.28 + 0.17 * len(lines))
     axes = figure.subplots()
     axes.axis("off")
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title("\n".join(lines), fontsize=9, loc="left")
     table = axes.table(
         cellText=[list(header), *map(list, rows)],
         colWidths=[width / sum(widths) for width in widths],
