@@ -132,9 +132,9 @@ def sides(weight_GOI: Tensor) -> list[tuple[Tensor, bool]]:
 
 
 def gram(matrix_GRC: Tensor) -> Tensor:
-    """Form ``A A^T``, (G, R, R); of a large one, the blocks below the diagonal are those above, transposed."""
+    """Form ``A A^T``, (G, R, R); of a large one on a CPU, the blocks below the diagonal are those above, transposed."""
     _, rows, columns = matrix_GRC.shape
-    if rows < _LARGE_PRODUCT or columns < _LARGE_PRODUCT:
+    if min(rows, columns) < _LARGE_PRODUCT or matrix_GRC.device.type != "cpu":
         return torch.bmm(matrix_GRC, matrix_GRC.mT)
     upper, lower = matrix_GRC[:, : rows // 2], matrix_GRC[:, rows // 2 :]
     between = torch.bmm(upper, lower.mT)
