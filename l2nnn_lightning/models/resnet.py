@@ -12,6 +12,7 @@ from l2nnn_lightning.nn.initialization import dirac_, orthogonal_
 from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
 from l2nnn_lightning.nn.residual import Residual, SharedOver
+from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
 __all__ = ["resnet_l2nnn"]
 
@@ -80,7 +81,7 @@ def resnet_l2nnn(
         layers.append(nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2)))
         rows, columns = rows + down, columns + right
     for filters in channels:
-        layers += [nn.PixelUnshuffle(2), convolution(4 * features, filters), build()]
+        layers += [PixelUnshuffle(2), convolution(4 * features, filters), build()]
         features, rows, columns = filters * widening, rows // 2, columns // 2
         for _ in range(depth):
             branch = [convolution(features, features), build(), convolution(features * widening, features)]

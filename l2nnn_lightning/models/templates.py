@@ -12,6 +12,7 @@ from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
 from l2nnn_lightning.nn.template_radius import TemplateRadius
 from l2nnn_lightning.nn.templates import SignedRadius, Templates
 from l2nnn_lightning.nn.trunk_norm import TrunkNorm
+from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
 __all__ = ["TemplateNet", "template_net"]
 
@@ -134,7 +135,7 @@ def template_net(
         raise ValueError(f"trunk 'conv' needs images with even sides, got {height}x{width}")
     if channels < 2 or channels % 2:
         raise ValueError(f"channels must be even for MaxMin, got {channels}")
-    layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+    layers: list[nn.Module] = [PixelUnshuffle(2)]
     for features in (4 * inputs, channels):
         layers += [nonexpansive(nn.Conv2d(features, channels, 3, padding=1), bound), MaxMin()]
     network = TemplateNet(

@@ -12,6 +12,7 @@ from l2nnn_lightning.nn.initialization import dirac_, orthogonal_
 from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
 from l2nnn_lightning.nn.normalization import SubtractMean
 from l2nnn_lightning.nn.pooling import NormPool2d
+from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
 __all__ = ["cifar_tight", "conv_tight"]
 
@@ -61,7 +62,7 @@ def cifar_tight(
         raise ValueError(f"images of {height}x{width}: {len(channels)} unshuffles need sides divisible by {step}")
     layers: list[nn.Module] = [SubtractMean(mean)]
     for filters in channels:
-        layers.append(nn.PixelUnshuffle(2))
+        layers.append(PixelUnshuffle(2))
         features *= 4
         for _ in range(depth):
             layers += [_convolution(features, filters, kernel_size, bound), build()]

@@ -43,8 +43,9 @@ class PerLabel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Split, apply, join."""
-        parts: Tensor = self.module(x.reshape(x.shape[0] * self.num_labels, -1, *x.shape[2:]))
-        return parts.reshape(x.shape[0], -1, *parts.shape[2:])
+        batch, channels = x.shape[:2]
+        parts: Tensor = self.module(x.reshape(batch * self.num_labels, channels // self.num_labels, *x.shape[2:]))
+        return parts.reshape(batch, self.num_labels * parts.shape[1], *parts.shape[2:])
 
 
 class CenterCrop2d(nn.Module):

@@ -113,6 +113,7 @@ def test_registered_network_runs_at_its_own_size(name: str) -> None:
     with torch.no_grad():
         logits = network(image)
         plain = fold(network)(image)
+        assert network(image[:0]).shape == (0, 10)
     assert logits.shape == (2, 10)
     assert bool(logits.isfinite().all())
     assert float(logits.std()) > 0
