@@ -44,7 +44,9 @@ def test_records_say_what_certify_says(hard):
 def test_no_attack_breaks_a_certificate_and_skipping_the_proven_changes_no_verdict(hard):
     images, labels = blobs()
     records = certify_images(hard, images, labels, batch_size=24)
-    eps = float(np.quantile(records.radius, 0.5)) * 1.5
+    # Some are proven at eps; of the others some break there.
+    eps = float(np.quantile(records.radius, 0.9))
+    assert (records.radius >= eps).any()
     settings = {"eps": eps, "max_iter": 100, "seed": 0, "batch_size": 10}
     for name in ("cw", "pgd_l2"):
         short, info, _ = attack_images(hard, images, records, name, **settings)
