@@ -11,7 +11,7 @@ from l2nnn_lightning.command_line import main
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc only")
 
-# The pages that eight training steps touch for the first time, after eight others.
+# The pages that eight training steps touch for the first time, once the heap has settled in thirty-two others.
 _PROGRAM = """
 import resource, sys
 import torch
@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 network = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 5), torch.nn.ReLU(), torch.nn.AvgPool2d(2))
 image = torch.rand(128, 1, 28, 28)
 faults = []
-for _ in range(16):
+for _ in range(40):
     network(image).square().sum().backward()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 print(took_effect, faults[-1] - faults[-9])
