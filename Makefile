@@ -20,7 +20,7 @@ $(STAMP): requirements.txt requirements-dev.txt overrides.txt pyproject.toml
 	touch $@
 
 demo: setup ## Train on embedded digits, evaluate, print the table (some minutes)
-	$(BIN)/python -m l2nnn_lightning.demo
+	$(BIN)/python -m l2nnn_lightning demo
 
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 import sys
 
-from l2nnn_lightning.cli import train
+from l2nnn_lightning.training.cli import train
 
 if __name__ == "__main__":
     sys.exit(train())

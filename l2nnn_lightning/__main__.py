@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from l2nnn_lightning.command_line import main as run_command
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.training.command_line import main as run_command
 
 __all__ = ["main"]
 
@@ -32,11 +32,11 @@ def _dispatch(args: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         print(_USAGE, end="")
     elif command == "export":
-        from l2nnn_lightning.export import run_export
+        from l2nnn_lightning.evaluation.export import run_export
 
         run_export(args[1:])
     elif command == "predict":
-        from l2nnn_lightning.predict import run_predict
+        from l2nnn_lightning.evaluation.predict import run_predict
 
         run_predict(args[1:])
     else:

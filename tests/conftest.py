@@ -33,7 +33,7 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of train.py on them."""
     from made_up_images import write_config
 
-    from l2nnn_lightning import cli
+    from l2nnn_lightning.training import cli
 
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:

@@ -73,7 +73,7 @@ def config(images: Path, **changes: Any) -> dict[str, Any]:
             "max_epochs": 4,
             "accelerator": "cpu",
             "callbacks": [
-                {"class_path": "l2nnn_lightning.callbacks.HardScalingSwitch", "init_args": {"switch_epoch": 2}}
+                {"class_path": "l2nnn_lightning.training.callbacks.HardScalingSwitch", "init_args": {"switch_epoch": 2}}
             ],
         },
     }

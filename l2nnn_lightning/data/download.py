@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
 
 __all__ = ["download", "missing"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
 
 __all__ = ["find_idx", "read_idx"]
 

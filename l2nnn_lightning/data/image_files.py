@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.stratified import stratified_mask
-from l2nnn_lightning.errors import UserError
 
 __all__ = ["IMAGE_SUFFIXES", "LabelledFiles", "decode", "find_images"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from l2nnn_lightning.data.adversarial import LinfAttack
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_files import LabelledFiles, decode, find_images
 from l2nnn_lightning.data.module import ImageDataModule
-from l2nnn_lightning.errors import UserError
 
 __all__ = ["ImageFolderDataModule"]
 

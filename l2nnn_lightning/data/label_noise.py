@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
 
 __all__ = ["asymmetric_noise", "labels_from_file", "symmetric_noise", "transition_from_file", "transition_noise"]
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from l2nnn_lightning.data.adversarial import LinfAttack
 from l2nnn_lightning.data.download import download, missing
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.idx import find_idx, read_idx
 from l2nnn_lightning.data.module import ImageDataModule
 from l2nnn_lightning.data.stratified import stratified_mask
-from l2nnn_lightning.errors import UserError
 
 __all__ = ["FashionMNISTDataModule", "MNIST5kDataModule", "MNISTDataModule"]
 

@@ -1,11 +1,11 @@
 """From per-sample records to tables, figures and a report."""
 
-from l2nnn_lightning.evaluation.records import AttackRecords, Records
-from l2nnn_lightning.evaluation.results import certified_accuracy, gap_bins, robust_accuracy, summarize
-from l2nnn_lightning.evaluation.run import AttackInfo, RunInfo
-from l2nnn_lightning.evaluation.soundness import CertificateViolation, check_sound
-from l2nnn_lightning.evaluation.tables import bin_rows, rich_table, summary_rows
-from l2nnn_lightning.evaluation.write import bin_radius, write_evaluation
+from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.results import certified_accuracy, gap_bins, robust_accuracy, summarize
+from l2nnn_lightning.evaluation.measure.run import AttackInfo, RunInfo
+from l2nnn_lightning.evaluation.measure.soundness import CertificateViolation, check_sound
+from l2nnn_lightning.evaluation.report.tables import bin_rows, rich_table, summary_rows
+from l2nnn_lightning.evaluation.report.write import bin_radius, write_evaluation
 
 __all__ = [
     "AttackInfo",

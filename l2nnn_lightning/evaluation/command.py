@@ -14,20 +14,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from l2nnn_lightning.checkpoints import load_classifier, run_folder_of
-from l2nnn_lightning.classifier import Classifier, L2NNNClassifier
 from l2nnn_lightning.data import ImageDataModule, build_datamodule
-from l2nnn_lightning.errors import UserError
-from l2nnn_lightning.evaluation.environment import hardware
-from l2nnn_lightning.evaluation.extras import extra_measures
-from l2nnn_lightning.evaluation.loop import attack_images, certify_images, measure_jacobian
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.evaluation.measure.environment import hardware
+from l2nnn_lightning.evaluation.measure.extras import extra_measures
+from l2nnn_lightning.evaluation.measure.loop import attack_images, certify_images, measure_jacobian
+from l2nnn_lightning.evaluation.measure.processes import StartMethod, Team, launched_team, started_team
+from l2nnn_lightning.evaluation.measure.records import Records
+from l2nnn_lightning.evaluation.measure.run import AttackInfo, RunInfo
 from l2nnn_lightning.evaluation.parser import parse_options
-from l2nnn_lightning.evaluation.processes import StartMethod, Team, launched_team, started_team
-from l2nnn_lightning.evaluation.records import Records
-from l2nnn_lightning.evaluation.run import AttackInfo, RunInfo
-from l2nnn_lightning.evaluation.tables import rich_table, summary_rows
-from l2nnn_lightning.evaluation.tracking import track_evaluation, tracked_folder
-from l2nnn_lightning.evaluation.write import write_evaluation
+from l2nnn_lightning.evaluation.report.tables import rich_table, summary_rows
+from l2nnn_lightning.evaluation.report.write import write_evaluation
+from l2nnn_lightning.evaluation.tracking.panels import track_evaluation, tracked_folder
+from l2nnn_lightning.training.checkpoints import load_classifier, run_folder_of
+from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier
 
 __all__ = ["run_evaluation"]
 

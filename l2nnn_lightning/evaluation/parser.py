@@ -8,7 +8,7 @@ from typing import Any
 
 from l2nnn_lightning.attacks import ATTACKS
 from l2nnn_lightning.data import DATAMODULES
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
 
 __all__ = ["evaluation_parser", "parse_options"]
 

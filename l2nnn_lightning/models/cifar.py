@@ -9,7 +9,7 @@ from l2nnn_lightning.nn.activations import TwoSidedReLU
 from l2nnn_lightning.nn.heads import MultiHead
 from l2nnn_lightning.nn.initialization import orthogonal_
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.pooling import NormPool2d
 
 __all__ = ["separate_l2nnns"]

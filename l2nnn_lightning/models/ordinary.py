@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from l2nnn_lightning.models.mnist import conv_l2nnn
-from l2nnn_lightning.nn.nonexpansive import fold
+from l2nnn_lightning.nn.parametrization import fold
 
 __all__ = ["madry_mnist", "plain_twin"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from l2nnn_lightning.models.l2nnn import L2NNN
 from l2nnn_lightning.nn.heads import SingleHead
 from l2nnn_lightning.nn.initialization import orthogonal_
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive, nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive, nonexpansive_layers
 
 __all__ = ["ConvexAggregation", "parseval_mnist", "parseval_retraction_"]
 

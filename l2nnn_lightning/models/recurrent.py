@@ -9,7 +9,7 @@ from l2nnn_lightning.models.activations import Activation, activation_of
 from l2nnn_lightning.models.l2nnn import L2NNN
 from l2nnn_lightning.nn.heads import MultiHead
 from l2nnn_lightning.nn.initialization import orthogonal_
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.recurrent import LastStep, Recurrent, RowsAsSteps
 
 __all__ = ["rows_rnn"]

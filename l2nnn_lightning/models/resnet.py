@@ -9,8 +9,8 @@ from l2nnn_lightning.models.activations import Activation, activation_of
 from l2nnn_lightning.models.l2nnn import L2NNN
 from l2nnn_lightning.nn.heads import MultiHead
 from l2nnn_lightning.nn.initialization import dirac_, orthogonal_
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.residual import Residual, SharedOver
 from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import MaxMin
 from l2nnn_lightning.nn.initialization import dirac_
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.template_radius import TemplateRadius
 from l2nnn_lightning.nn.templates import SignedRadius, Templates
 from l2nnn_lightning.nn.trunk_norm import TrunkNorm

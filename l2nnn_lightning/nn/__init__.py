@@ -2,7 +2,9 @@
 
 from l2nnn_lightning.nn.activations import MaxMin, ScaledSigmoid, TwoSided, TwoSidedReLU
 from l2nnn_lightning.nn.bounds import weight_bound, weight_penalty
-from l2nnn_lightning.nn.nonexpansive import (
+from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean, SubtractSampleMean
+from l2nnn_lightning.nn.norms import tight_norm
+from l2nnn_lightning.nn.parametrization import (
     LabelwiseLinear,
     fold,
     harden,
@@ -12,11 +14,9 @@ from l2nnn_lightning.nn.nonexpansive import (
     penalty,
     soften,
 )
-from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean, SubtractSampleMean
 from l2nnn_lightning.nn.pooling import NormPool2d
 from l2nnn_lightning.nn.recurrent import Recurrent
 from l2nnn_lightning.nn.residual import Residual
-from l2nnn_lightning.nn.tight_norm import tight_norm
 
 __all__ = [
     "BoundedScaling",

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
-from l2nnn_lightning.nn.nonexpansive import nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers
 from l2nnn_lightning.nn.pooling import NormPool2d
 
 __all__ = ["keep_biases_in_scale"]

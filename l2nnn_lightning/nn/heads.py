@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
 from l2nnn_lightning.nn.double import to_double
-from l2nnn_lightning.nn.nonexpansive import Bound, LabelwiseLinear, nonexpansive
+from l2nnn_lightning.nn.parametrization import Bound, LabelwiseLinear, nonexpansive
 
 __all__ = ["MultiHead", "SingleHead"]
 

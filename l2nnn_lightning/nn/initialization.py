@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.nn.nonexpansive import LabelwiseLinear, nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import LabelwiseLinear, nonexpansive_layers
 
 __all__ = ["dirac_", "orthogonal_", "principal_"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.splitting import Splitting
 
 __all__ = ["LastStep", "Reading", "Recurrent", "RowsAsSteps"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.nn.nonexpansive import NonexpansiveWeight, nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import NonexpansiveWeight, nonexpansive_layers
 
 __all__ = ["weights_together"]
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.nn.nonexpansive import nonexpansive_layers
-from l2nnn_lightning.nn.tight_norm import tight_norm
+from l2nnn_lightning.nn.norms import tight_norm
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers
 
 __all__ = ["TrunkNorm"]
 

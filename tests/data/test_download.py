@@ -9,7 +9,7 @@ import pytest
 import torchvision
 
 from l2nnn_lightning.data import CIFAR10DataModule, FashionMNISTDataModule, ImageDataModule, MNISTDataModule
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
 
 DOWNLOADED = [MNISTDataModule, FashionMNISTDataModule, CIFAR10DataModule]
 

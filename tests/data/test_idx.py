@@ -8,8 +8,8 @@ import torchvision
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from l2nnn_lightning.data import MNISTDataModule
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.idx import find_idx, read_idx
-from l2nnn_lightning.errors import UserError
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from l2nnn_lightning.data import ImageFolderDataModule
-from l2nnn_lightning.errors import UserError
+from l2nnn_lightning.data.errors import UserError
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:

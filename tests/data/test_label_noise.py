@@ -5,6 +5,7 @@ import pytest
 import torch
 from made_up_images import StripesDataModule
 
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.label_noise import (
     asymmetric_noise,
     labels_from_file,
@@ -12,7 +13,6 @@ from l2nnn_lightning.data.label_noise import (
     transition_from_file,
     transition_noise,
 )
-from l2nnn_lightning.errors import UserError
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -16,8 +16,9 @@ import torch
 import yaml
 from made_up_images import write_config
 
-from l2nnn_lightning import L2NNNClassifier, cli
-from l2nnn_lightning.checkpoints import load_classifier
+from l2nnn_lightning import L2NNNClassifier
+from l2nnn_lightning.training import cli
+from l2nnn_lightning.training.checkpoints import load_classifier
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,7 +11,7 @@ from made_up_images import StripesDataModule
 from made_up_training import make_classifier, make_trainer
 from torch import Tensor
 
-from l2nnn_lightning.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
+from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
 
 
 class Notes(pl.Callback):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from l2nnn_lightning import cli
+from l2nnn_lightning.training import cli
 
 
 class Death(pl.Callback):

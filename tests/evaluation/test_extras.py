@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from terminal import Terminal
 
-from l2nnn_lightning import cli
+from l2nnn_lightning.training import cli
 
 
 @pytest.fixture(autouse=True)

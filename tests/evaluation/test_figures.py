@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from l2nnn_lightning.evaluation import AttackInfo, Records, gap_bins
-from l2nnn_lightning.evaluation.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
-from l2nnn_lightning.evaluation.gallery import plot_gallery
-from l2nnn_lightning.evaluation.history import plot_history, read_history
+from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
+from l2nnn_lightning.evaluation.report.gallery import plot_gallery
+from l2nnn_lightning.evaluation.report.history import plot_history, read_history
 
 RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
 

@@ -7,9 +7,9 @@ from made_up_images import SHAPE, made_up_pixels
 from made_up_training import make_classifier
 
 from l2nnn_lightning import OrdinaryClassifier
-from l2nnn_lightning.errors import UserError
-from l2nnn_lightning.evaluation.hybrid import HybridRecords, hybrid_records, measure_hybrid
-from l2nnn_lightning.evaluation.hybrid_figure import plot_hybrid
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.evaluation.measure.hybrid import HybridRecords, hybrid_records, measure_hybrid
+from l2nnn_lightning.evaluation.report.hybrid_figure import plot_hybrid
 
 
 def ordinary(num_labels: int = 3) -> OrdinaryClassifier:

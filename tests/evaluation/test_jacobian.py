@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from l2nnn_lightning.evaluation.jacobian import jacobian_norms
+from l2nnn_lightning.evaluation.measure.jacobian import jacobian_norms
 from l2nnn_lightning.models import L2NNNS, build_network
 from l2nnn_lightning.nn import harden
 

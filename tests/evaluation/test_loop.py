@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.evaluation.loop import attack_images, certify_images
-from l2nnn_lightning.evaluation.soundness import check_sound
+from l2nnn_lightning.evaluation.measure.loop import attack_images, certify_images
+from l2nnn_lightning.evaluation.measure.soundness import check_sound
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from made_up_images import StripesDataModule
 from made_up_training import make_classifier, make_trainer
 from pytorch_lightning.loggers import CSVLogger
 
-from l2nnn_lightning.callbacks import NoisyLabelMonitor
 from l2nnn_lightning.data import ImageSet
-from l2nnn_lightning.evaluation.history import read_history
-from l2nnn_lightning.evaluation.noisy import measure_noisy, measure_part
-from l2nnn_lightning.evaluation.noisy_figure import plot_noisy
+from l2nnn_lightning.evaluation.measure.noisy import measure_noisy, measure_part
+from l2nnn_lightning.evaluation.report.history import read_history
+from l2nnn_lightning.evaluation.report.noisy_figure import plot_noisy
+from l2nnn_lightning.training.callbacks import NoisyLabelMonitor
 
 
 def test_parts_are_counted_by_hand() -> None:

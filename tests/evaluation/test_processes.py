@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from l2nnn_lightning import cli
-from l2nnn_lightning.evaluation.processes import Team, launched_team, started_team
+from l2nnn_lightning.evaluation.measure.processes import Team, launched_team, started_team
+from l2nnn_lightning.training import cli
 
 PROGRAM = Path(__file__).parents[2] / "evaluate.py"
 OPTIONS = ["--limit", "10", "--batch_size", "3", "--attacks", "cw,pgd_l2", "--eps", "1.4", "--max_iter", "2,20"]

@@ -14,7 +14,7 @@ from l2nnn_lightning.evaluation import (
     robust_accuracy,
     summarize,
 )
-from l2nnn_lightning.evaluation.results import certified_curve, robust_curve
+from l2nnn_lightning.evaluation.measure.results import certified_curve, robust_curve
 
 RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
 

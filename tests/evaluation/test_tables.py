@@ -4,7 +4,7 @@ from made_up_records import ATTACKS, made_up_records, made_up_run
 from rich.console import Console
 
 from l2nnn_lightning.evaluation import bin_rows, gap_bins, rich_table, summarize, summary_rows
-from l2nnn_lightning.evaluation.tables import markdown_table
+from l2nnn_lightning.evaluation.report.tables import markdown_table
 
 RADII = (0.5, 1.58)
 

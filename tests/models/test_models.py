@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.models import L2NNN, L2NNNS, ORDINARY, build_network
 from l2nnn_lightning.nn import fold, harden, is_hard, soften
-from l2nnn_lightning.nn.nonexpansive import nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers
 
 # Float64 rounding over some ten layers.
 EXACT = 1 + 1e-6

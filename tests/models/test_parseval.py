@@ -8,9 +8,9 @@ from made_up_images import SHAPE, StripesDataModule
 from made_up_training import make_classifier, make_trainer
 from torch import Tensor, nn
 
-from l2nnn_lightning.callbacks import ParsevalRetraction
 from l2nnn_lightning.models import ConvexAggregation, parseval_mnist, parseval_retraction_
 from l2nnn_lightning.nn import harden, nonexpansive
+from l2nnn_lightning.training.callbacks import ParsevalRetraction
 
 OPTIONS = {"channels": [3, 4], "kernel_size": 3, "dense": [5]}
 

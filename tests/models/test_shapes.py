@@ -11,11 +11,11 @@ from made_up_training import make_classifier, make_trainer
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.callbacks import HardScalingSwitch
 from l2nnn_lightning.models import L2NNN
 from l2nnn_lightning.nn import MaxMin, Residual, SubtractMean, fold, harden, is_hard, nonexpansive
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.initialization import principal_
+from l2nnn_lightning.training.callbacks import HardScalingSwitch
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "cifar_tight": {"channels": [4], "depth": 1, "dense": [6]},

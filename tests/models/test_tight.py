@@ -10,7 +10,7 @@ from torch import nn
 from l2nnn_lightning.models import L2NNN, L2NNNS, build_network
 from l2nnn_lightning.nn import harden, nonexpansive
 from l2nnn_lightning.nn.initialization import dirac_
-from l2nnn_lightning.nn.nonexpansive import Bound, nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive_layers
 
 EXACT = 1 + 1e-6
 TINY: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from l2nnn_lightning.nn import (
     weight_bound,
     weight_penalty,
 )
-from l2nnn_lightning.nn.nonexpansive import copying_factor
+from l2nnn_lightning.nn.parametrization import copying_factor
 from l2nnn_lightning.nn.scaling import Bound
 
 SLACK = 1 + 1e-6

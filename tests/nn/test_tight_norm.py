@@ -8,7 +8,7 @@ from oracles import affine_norm
 from torch import nn
 
 from l2nnn_lightning.nn import LabelwiseLinear, harden, nonexpansive
-from l2nnn_lightning.nn.tight_norm import tight_norm
+from l2nnn_lightning.nn.norms import tight_norm
 
 
 @given(

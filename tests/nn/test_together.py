@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn import TwoSidedReLU, harden, nonexpansive, soften
-from l2nnn_lightning.nn.nonexpansive import nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers
 from l2nnn_lightning.nn.scaling import Bound
 from l2nnn_lightning.nn.together import weights_together
 

@@ -1,8 +1,0 @@
-"""``python -m l2nnn_lightning.benchmark``."""
-
-import sys
-
-from l2nnn_lightning.benchmark.command import main
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The card beside an exported file: what it is, what it was trained on, what it reached, what it proves."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.evaluation.export.graph import OUTPUTS
+from l2nnn_lightning.evaluation.measure.environment import versions
+from l2nnn_lightning.training.checkpoints import run_folder_of
+from l2nnn_lightning.training.classifier import Classifier
+
+__all__ = ["describe", "find_results"]
+
+_RULES = {
+    "none": "nothing is proved: the radius is 0",
+    "gap/2": "gap / 2: every logit is 1-Lipschitz (Lemma 6)",
+    "gap/sqrt(2)": "gap / sqrt(2): the logits are jointly 1-Lipschitz (Lemma 1)",
+    "pairwise": "min over other labels j of (y_i - y_j) / c_ij, c_ij a Lipschitz constant of that difference",
+}
+_RESULTS = ("dataset", "n", "accuracy", "gap_mean", "radius_mean", "certified", "attacks", "hard")
+
+
+def describe(
+    classifier: Classifier, checkpoint: Mapping[str, Any], ckpt_path: str, label_names: list[str], results: Path | None
+) -> dict[str, Any]:
+    """Describe a classifier.
+
+    Args:
+        classifier: the classifier.
+        checkpoint: as from ``read_checkpoint``.
+        ckpt_path: where it came from.
+        label_names: the name of each label.
+        results: the results.json of its evaluation, if there is one.
+
+    Returns:
+        Plain values; of the results the summary alone.
+    """
+    rule = classifier.radius_kind if classifier.is_hard else "none"
+    return {
+        "classifier": type(classifier).__name__,
+        "hyper_parameters": checkpoint["hyper_parameters"],
+        "hard": classifier.is_hard,
+        "radius_rule": _RULES.get(rule, rule),
+        "norm": "L2 over the whole image, pixels in [0, 1]",
+        "input": {
+            "name": "image",
+            "dtype": "float32",
+            "range": [0, 1],
+            "shape": ["batch", *classifier.image_shape],
+        },
+        "outputs": list(OUTPUTS),
+        "labels": label_names,
+        "data": checkpoint["l2nnn_lightning"].get("data"),
+        "results": None if results is None else _summary(results),
+        "checkpoint": ckpt_path,
+        "commit": _commit(),
+        "versions": versions(),
+    }
+
+
+def find_results(ckpt_path: str, given: str | None) -> Path | None:
+    """Find the results.json to quote: the one given, or the evaluation of this checkpoint in its run folder."""
+    if given is not None:
+        return Path(given)
+    folder = run_folder_of(ckpt_path)
+    path = None if folder is None else folder / "evaluation" / "results.json"
+    if path is None or not path.is_file():
+        return None
+    evaluated = Path(_read(path).get("checkpoint", ""))
+    return path if evaluated.name == Path(ckpt_path).name else None
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    results = _read(path)
+    return {key: results[key] for key in _RESULTS if key in results}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no results.json of evaluate.py") from error
+    if not isinstance(results, dict):
+        raise UserError(f"{path} is no results.json of evaluate.py")
+    return results
+
+
+def _commit() -> str | None:
+    """Return the commit of the source that exports, where it is a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

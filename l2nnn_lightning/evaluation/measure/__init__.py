@@ -1,0 +1,1 @@
+"""From a classifier and images to records, and from records to every number."""

@@ -1,0 +1,183 @@
+"""Curves and bars drawn from the records."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from l2nnn_lightning.evaluation.measure.records import Records
+from l2nnn_lightning.evaluation.measure.results import (
+    GapBin,
+    certified_accuracy,
+    certified_curve,
+    robust_accuracy,
+    robust_curve,
+)
+from l2nnn_lightning.evaluation.measure.run import AttackInfo
+from l2nnn_lightning.evaluation.report.style import (
+    ATTACK_COLOURS,
+    BLACK,
+    BLUE,
+    GREY,
+    PERCENT,
+    SMALL,
+    VERMILLION,
+    legend_above,
+    new_figure,
+    percent_axis,
+    tidy,
+)
+
+__all__ = ["plot_accuracy_by_gap", "plot_accuracy_by_radius", "plot_gap_histogram"]
+
+MARKERS = "sD^vP*"
+
+
+def plot_accuracy_by_radius(
+    records: Records, radii: Sequence[float] = (), attacks: Sequence[AttackInfo] = ()
+) -> Figure:
+    """Draw certified accuracy against the L2 radius, and what L2 attacks leave.
+
+    A minimum-norm attack gives a curve, which ends at its eps where it left samples unbroken; any other gives a
+    point at its eps. An L-infinity attack has no place here.
+
+    Args:
+        records: the records, at least one.
+        radii: where to mark and write the certified accuracy.
+        attacks: how the attacks were run.
+    """
+    euclidean = [attack for attack in attacks if attack.norm == "L2"]
+    grid = np.linspace(0, _largest_radius(records, radii, euclidean), 401)
+    # Certified accuracy jumps at 0, where samples without a proof drop out: the curve starts right of it.
+    right_of_0 = np.maximum(grid, 1e-9)
+    figure = new_figure(6.2, 4.2)
+    axes = figure.subplots()
+    axes.axhline(100 * records.correct.mean(), color=GREY, linestyle=":", linewidth=1.2, label="natural accuracy")
+    certified = 100 * certified_curve(records, right_of_0)
+    axes.fill_between(grid, certified, color=BLUE, alpha=0.12, linewidth=0)
+    axes.plot(grid, certified, color=BLUE, linewidth=2, label="certified: no attack can do better")
+    if records.radius_box is not None:
+        boxed = 100 * certified_curve(records, right_of_0, "radius_box")
+        axes.plot(grid, boxed, color=BLUE, linewidth=1.4, linestyle="--", label="certified, pixels in [0, 1]")
+    for radius in radii:
+        value = 100 * certified_accuracy(records, radius)
+        axes.plot(radius, value, "o", color=BLUE, markersize=4, clip_on=False)
+        below = value >= 10
+        axes.annotate(
+            f"{value:.1f}",
+            (radius, value),
+            xytext=(-4, -4) if below else (3, 3),
+            textcoords="offset points",
+            ha="right" if below else "left",
+            va="top" if below else "bottom",
+            fontsize=SMALL,
+            color=BLUE,
+        )
+    for attack, colour, marker in zip(euclidean, _cycle(ATTACK_COLOURS), _cycle(MARKERS), strict=False):
+        if attack.minimum_norm:
+            known = grid[grid <= _known_until(records, attack)]
+            curve = 100 * robust_curve(records, attack.name, known)
+            label = f"robust under {attack.name} ({attack.max_iter} iterations)"
+            axes.plot(known, curve, color=colour, linewidth=1.8, label=label)
+        else:
+            value = 100 * robust_accuracy(records, attack.name, attack.eps)
+            label = f"robust under {attack.name} (eps {attack.eps:g})"
+            axes.plot(attack.eps, value, marker, color=colour, markersize=6, linestyle="none", label=label)
+    tidy(axes, x="L2 radius (pixel values in [0, 1])", y="accuracy")
+    percent_axis(axes)
+    axes.set_xlim(0, grid[-1])
+    legend_above(figure, axes, columns=2)
+    return figure
+
+
+def plot_gap_histogram(records: Records) -> Figure:
+    """Draw how the gaps of correct and of wrong samples are spread, each as shares of its own group."""
+    edges = np.linspace(0, max(float(records.gap.max()), 1e-3), 41)
+    figure = new_figure(6.2, 3.6)
+    axes = figure.subplots()
+    for chosen, name, colour in ((records.correct, "correct", BLUE), (~records.correct, "wrong", VERMILLION)):
+        gaps = records.gap[chosen]
+        if gaps.size == 0:
+            continue
+        share = 100 * np.histogram(gaps, edges)[0] / gaps.size
+        label = f"{name} (n = {gaps.size}, mean gap {gaps.mean():.2f})"
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.25, linewidth=0)
+        axes.stairs(share, edges, color=colour, linewidth=1.6, label=label)
+    tidy(axes, x="confidence gap (largest minus second largest logit)", y="share of the group")
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set_xlim(0, edges[-1])
+    axes.set_ylim(bottom=0)
+    legend_above(figure, axes, columns=2)
+    return figure
+
+
+def plot_accuracy_by_gap(bins: Sequence[GapBin], radius: float) -> Figure:
+    """Draw accuracy, certified share and accuracy under attack for each part of the samples sorted by gap (figure 2).
+
+    Args:
+        bins: the parts, largest gaps first, at least one.
+        radius: L2 radius of the certified share.
+    """
+    position = np.arange(1, len(bins) + 1)
+    figure = new_figure(6.8, 4.0)
+    axes = figure.subplots()
+    axes.bar(
+        position,
+        [100 * part.certified for part in bins],
+        width=0.62,
+        color=BLUE,
+        alpha=0.3,
+        label=f"certified at L2 radius {radius:g}",
+    )
+    axes.plot(
+        position,
+        [100 * p.accuracy for p in bins],
+        "o-",
+        color=BLACK,
+        linewidth=1.6,
+        markersize=7,
+        markerfacecolor="white",
+        label="natural",
+    )
+    for name, colour, marker in zip(bins[0].robust, _cycle(ATTACK_COLOURS), _cycle(MARKERS), strict=False):
+        values = [100 * part.robust[name] for part in bins]
+        axes.plot(position, values, f"{marker}-", color=colour, linewidth=1.6, markersize=5, label=f"under {name}")
+    tidy(axes, x="samples sorted by gap, in equal parts: number, and gaps from largest to smallest", y="accuracy")
+    axes.grid(False, axis="x")
+    digits = 1 if bins[0].gap_max >= 2 else 2
+    axes.set_xticks(
+        position,
+        [
+            f"{i}\n{part.gap_max:.{digits}f} to\n{part.gap_min:.{digits}f}"
+            for i, part in zip(position, bins, strict=True)
+        ],
+    )
+    percent_axis(axes)
+    axes.set_xlim(0.4, len(bins) + 0.6)
+    legend_above(figure, axes, columns=3)
+    return figure
+
+
+def _largest_radius(records: Records, radii: Sequence[float], attacks: Sequence[AttackInfo]) -> float:
+    """Choose where the horizontal axis ends: past the asked radii, and where the curves have come down."""
+    ends = [1.05 * radius for radius in radii] + [1.05 * attack.eps for attack in attacks]
+    ends += [float(column.max()) for column in (records.radius, records.radius_box) if column is not None]
+    for attack in attacks:
+        norm = records.attacks[attack.name].norm
+        if attack.minimum_norm and np.isfinite(norm).any():
+            ends.append(float(np.quantile(norm[np.isfinite(norm)], 0.99)))
+    return max(ends) or 1.0
+
+
+def _known_until(records: Records, attack: AttackInfo) -> float:
+    """Return the norm up to which an attack's norms tell the robust accuracy.
+
+    Samples proven safe at eps may not have been attacked at all, so nothing is known past it, unless all were broken.
+    """
+    complete = bool((records.attacks[attack.name].broken | ~records.correct).all())
+    return np.inf if complete else attack.eps
+
+
+def _cycle(values: Sequence[str]) -> list[str]:
+    """Repeat colours or markers, so that any number of attacks can be drawn."""
+    return list(values) * 8

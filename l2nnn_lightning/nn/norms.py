@@ -1,0 +1,81 @@
+"""The norm of a hard layer, computed once, tightly and from above in float64: what a certificate may divide by."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from l2nnn_lightning.nn.operator_bound import phases
+from l2nnn_lightning.nn.parametrization import NonexpansiveWeight, nonexpansive_layers
+
+__all__ = ["tight_norm"]
+
+# Far above the rounding of a singular value in float64, far below what a radius is read to.
+_ROUNDING = 1e-9
+_FREQUENCIES = 64
+
+
+@torch.no_grad()
+def tight_norm(layer: nn.Module) -> float:
+    """Bound the Lipschitz constant of a hard layer from above, nearly exactly.
+
+    For a matrix it is the largest singular value. A convolution on the infinite grid is a matrix at each frequency, the
+    kernel's symbol, and its norm is the largest norm of these; zero padding restricts the operator and circular
+    padding the frequencies. Between the points of a grid of N frequencies the squared norm of the symbol along a
+    fixed direction is a real trigonometric polynomial of degree m = taps - 1 in each coordinate, which at a point
+    within pi / N of its maximum is still ``cos(m pi / N)`` times it (M. Riesz, 1914): dividing the largest squared
+    norm on the grid by that cosine, once a side, bounds it everywhere.
+
+    Args:
+        layer: a layer made by :func:`nonexpansive`, hard.
+
+    Returns:
+        The bound, in (0, 1] up to the rounding of a hard weight; 1 where the layer has no other.
+
+    Raises:
+        ValueError: if the layer is not nonexpansive or not hard.
+    """
+    scalings = [scaling for found, scaling in nonexpansive_layers(layer) if found is layer]
+    if not scalings:
+        raise ValueError(f"{type(layer).__name__} is not a nonexpansive layer: it has no norm that is proved")
+    scaling = scalings[0]
+    if not scaling.hard:
+        raise ValueError("the layer is not hard: call harden first")
+    training = scaling.training
+    scaling.eval()
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    scaling.train(training)
+    return min(1.0, _norm(weight.cpu().double(), scaling))
+
+
+def _norm(weight: Tensor, scaling: NonexpansiveWeight) -> float:
+    layout = scaling.layout
+    if layout.conv is None:
+        largest = torch.linalg.matrix_norm(layout.matrices(weight), 2).max()
+    else:
+        kernels = phases(
+            weight.reshape(layout.groups, layout.rows, -1, *layout.conv.kernel_size),
+            layout.conv.stride,
+            layout.conv.dilation,
+        )
+        largest = _symbol_norm(kernels)
+    return float(largest) * (1 + _ROUNDING)
+
+
+def _symbol_norm(kernel_GOIHW: Tensor) -> Tensor:
+    """Bound the norm of the convolution's symbol over all frequencies: (G, O, I, H, W) -> ()."""
+    symbols = kernel_GOIHW
+    correction = 1.0
+    for side in (3, 4):
+        degree = kernel_GOIHW.shape[side] - 1
+        count = max(_FREQUENCIES, 16 * degree) if degree else 1
+        # A real kernel's symbol at the opposite frequency is its conjugate: half of one side is enough.
+        symbols = torch.fft.rfft(symbols, count, side) if side == 3 else torch.fft.fft(symbols, count, side)
+        correction *= math.cos(math.pi * degree / count)
+    symbols = symbols.movedim((1, 2), (3, 4))
+    if symbols.shape[-2] > symbols.shape[-1]:
+        symbols = symbols.mT
+    # The largest eigenvalue of the smaller product is much faster to find than a singular value, and as accurate.
+    squares = torch.linalg.eigvalsh(symbols @ symbols.mH)[..., -1].amax().clamp_min(0)
+    bound: Tensor = (squares / correction).sqrt()
+    return bound

@@ -1,0 +1,1 @@
+"""From data and networks to trained checkpoints: classifier, objectives, callbacks, command line."""

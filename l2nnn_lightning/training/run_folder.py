@@ -1,0 +1,85 @@
+"""The folder of a run: where it is, that it is not overwritten, and its metrics.csv across a resume."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
+from l2nnn_lightning.data.errors import UserError
+
+__all__ = ["RunLogger", "check_free", "is_first_process", "new_run_folder"]
+
+# How torchrun, SLURM and Lightning's own launcher number processes and nodes. Of these, a first process has only zeros.
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the one process of a training that writes, before any process group exists."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in _RANKS)
+
+
+def new_run_folder(name: str, root: str | Path = "runs") -> Path:
+    """Choose ``root/name/version_N`` with the first N above all that exist.
+
+    Processes that a launcher starts from this one get the same folder, by way of the environment.
+    """
+    inherited = os.environ.get("L2NNN_RUN_DIR")
+    if inherited and "LOCAL_RANK" in os.environ:
+        return Path(inherited)
+    versions = [int(p.name[8:]) for p in (Path(root) / name).glob("version_*") if p.name[8:].isdigit()]
+    folder = Path(root) / name / f"version_{max(versions, default=-1) + 1}"
+    os.environ["L2NNN_RUN_DIR"] = str(folder)
+    return folder
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that already holds a run.
+
+    Raises:
+        UserError: if it does, or is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: choose another --run_dir")
+    for sign in ("config.yaml", "metrics.csv", "checkpoints"):
+        if (folder / sign).exists():
+            raise UserError(
+                f"{folder} already holds a run: choose another --run_dir, "
+                f"or resume it with --ckpt_path {folder / 'checkpoints' / 'last.ckpt'}"
+            )
+
+
+class RunLogger(CSVLogger):
+    """Write ``metrics.csv`` straight into the run folder; a resumed run goes on with the file it finds.
+
+    Args:
+        folder: the run folder.
+        resumed_at: the step that is resumed from: later rows, of an epoch that is repeated, are dropped.
+    """
+
+    def __init__(self, folder: str | Path, resumed_at: int | None = None) -> None:
+        super().__init__(save_dir=str(folder), name="", version="")
+        self._resumed_at = resumed_at
+
+    @property
+    def experiment(self) -> Any:
+        """The writer of the file; on processes other than the first, one that does nothing."""
+        if self._experiment is not None or self._resumed_at is None:
+            return super().experiment
+        # The writer deletes what it finds, so that is read before.
+        rows = _read_rows(Path(self.log_dir) / "metrics.csv", self._resumed_at)
+        writer = super().experiment
+        if isinstance(writer, ExperimentWriter):
+            writer.metrics.extend(rows)
+            writer.save()
+        return writer
+
+
+def _read_rows(path: Path, before_step: int) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    return [row for row in rows if int(row["step"]) < before_step]

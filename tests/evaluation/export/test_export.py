@@ -1,0 +1,218 @@
+"""The command export: what is written says what the checkpoint says, or is refused."""
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_up_training import make_classifier
+from terminal import Terminal
+from torch import Tensor, nn
+
+from l2nnn_lightning import L2NNNClassifier
+from l2nnn_lightning.__main__ import main
+from l2nnn_lightning.evaluation.export import CertifiedNetwork
+from l2nnn_lightning.evaluation.export.onnx_format import run_onnx, write_onnx
+from l2nnn_lightning.evaluation.export.parity import ParityError, check_parity, random_images
+from l2nnn_lightning.nn import NormPool2d
+from l2nnn_lightning.nn.normalization import BoundedScaling
+from l2nnn_lightning.training.checkpoints import load_classifier
+from l2nnn_lightning.training.classifier import Classifier
+
+
+@pytest.fixture(scope="module")
+def checkpoint(finished: Path) -> str:
+    return str(finished / "checkpoints" / "best.ckpt")
+
+
+def export(checkpoint: str, form: str, output: Path, *more: str) -> dict[str, Any]:
+    assert main(["export", "--ckpt_path", checkpoint, "--format", form, "--output", str(output), *more]) == 0
+    card: dict[str, Any] = json.loads(Path(f"{output}.json").read_text())
+    return card
+
+
+def test_a_program_needs_none_of_our_code_and_agrees(checkpoint: str, tmp_path: Path) -> None:
+    card = export(checkpoint, "torch_export", tmp_path / "model.pt2")
+    classifier, _ = load_classifier(checkpoint)
+    image = torch.rand(5, *classifier.image_shape)
+    logits, label, gap, radius = torch.export.load(tmp_path / "model.pt2").module()(image)
+    expected = classifier.certify(image)
+    top = logits.topk(2).values
+    torch.testing.assert_close(gap, top[:, 0] - top[:, 1])
+    assert torch.equal(label, logits.argmax(1))
+    torch.testing.assert_close(radius, expected.radius, rtol=0, atol=1e-6)
+    assert bool((radius > 0).any())
+    assert card["hard"] is True
+    assert card["input"] == {"name": "image", "dtype": "float32", "range": [0, 1], "shape": ["batch", 1, 6, 6]}
+    assert card["outputs"] == ["logits", "label", "gap", "radius"]
+    assert card["labels"] == ["left", "middle", "right"]
+    assert card["radius_rule"].startswith("gap / 2")
+    assert card["data"]["name"] == "ImageFolder"
+    assert card["data"]["init_args"]["root"] is None
+    assert card["results"] is None
+    assert card["largest_differences"]["logits"] <= 1e-5
+
+
+def test_onnx_with_norm_pooling_and_pairwise_radii(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    classifier = L2NNNClassifier(
+        "mnist_small", {"channels": [2], "dense": [4]}, (1, 6, 6), 3, certificate="pairwise", start_hard=True
+    )
+    classifier.eval()
+    path = tmp_path / "model.onnx"
+    write_onnx(CertifiedNetwork(classifier), random_images(classifier, 2, seed=0), path)
+    check_parity(classifier, partial(run_onnx, path))
+    image = torch.rand(9, 1, 6, 6)
+    _, label, _, radius = run_onnx(path, image)
+    expected = classifier.certify(image)
+    assert torch.equal(label, expected.label)
+    np.testing.assert_allclose(radius, expected.radius, atol=1e-6)
+    assert float(radius.max()) > 0
+
+
+class _Pieces(nn.Module):
+    """Operators that PyTorch's exporter translates wrongly or not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.scale = NormPool2d(3, 2, 1), BoundedScaling(2)
+        self.scale.raw.data = torch.tensor([0.5, -2.0])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        below = torch.nextafter(image, torch.zeros_like(image))
+        return self.pool(image), self.scale(image), below, image.amax()
+
+
+def test_onnx_translations_of_our_own(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    image = torch.rand(2, 2, 7, 7) * 3
+    image[0, 0, 0] = torch.tensor([2.0**-e for e in range(7)])
+    write_onnx(_Pieces().eval(), image, tmp_path / "pieces.onnx")  # type: ignore[arg-type]
+    pooled, scaled, below, largest = (part.numpy() for part in run_onnx(tmp_path / "pieces.onnx", image))
+    x = image.numpy()
+    # By hand: overlapping windows of a zero-padded map, each entry in at most four of them.
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
+    np.testing.assert_allclose(pooled, np.sqrt((windows**2).sum((4, 5)) / 4), rtol=1e-6)
+    np.testing.assert_allclose(scaled, x * np.array([0.25, -1.0], np.float32).reshape(1, 2, 1, 1), rtol=1e-6)
+    np.testing.assert_array_equal(below, np.nextafter(x, np.float32(0)))
+    assert largest == x.max()
+
+
+def test_a_soft_network_exports_a_radius_of_zero_and_says_so(tmp_path: Path, terminal: Terminal) -> None:
+    path = save(make_classifier(), tmp_path / "soft.ckpt")
+    card = export(path, "torch_export", tmp_path / "soft.pt2")
+    assert "proves nothing" in terminal.read()[1]
+    assert (card["hard"], card["radius_rule"]) == (False, "nothing is proved: the radius is 0")
+    _, _, gap, radius = torch.export.load(tmp_path / "soft.pt2").module()(torch.rand(4, 1, 6, 6))
+    assert bool((gap > 0).all())
+    assert radius.tolist() == [0.0] * 4
+
+
+def test_a_wrong_export_is_found_out() -> None:
+    classifier = make_classifier(start_hard=True).eval()
+
+    def run(image: Tensor, factor: float, shift: float) -> tuple[Tensor, ...]:
+        logits, certificate = classifier(image).detach(), classifier.certify(image)
+        return logits * factor, certificate.label, certificate.gap, certificate.radius + shift
+
+    assert check_parity(classifier, partial(run, factor=1.0, shift=0.0))["gap_and_radius"] == 0
+    for factor, shift in ((1.001, 0.0), (1.0, 1e-5), (math.nan, 0.0)):
+        with pytest.raises(ParityError, match="differs from the checkpoint"):
+            check_parity(classifier, partial(run, factor=factor, shift=shift))
+
+
+def test_a_failed_export_leaves_nothing(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(*_: object) -> dict[str, float]:
+        raise ParityError("the exported network gives other labels than the checkpoint")
+
+    monkeypatch.setattr("l2nnn_lightning.evaluation.export.command.check_parity", differ)
+    with pytest.raises(ParityError):
+        main(["export", "--ckpt_path", checkpoint, "--format", "torch_export", "--output", str(tmp_path / "m.pt2")])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("weights", "tolerance"), [("float32", 0.0), ("float16", 0.01)])
+def test_safetensors_rebuild_the_classifier(checkpoint: str, tmp_path: Path, weights: str, tolerance: float) -> None:
+    path = tmp_path / "model.safetensors"
+    card = export(checkpoint, "safetensors", path, "--weights", weights)
+    (ours, kept), (theirs, _) = load_classifier(path), load_classifier(checkpoint)
+    assert isinstance(ours, L2NNNClassifier)
+    assert ours.is_hard
+    assert kept["l2nnn_lightning"]["label_names"] == ["left", "middle", "right"]
+    image = torch.rand(6, 1, 6, 6)
+    assert float((ours(image) - theirs(image)).abs().max()) <= tolerance
+    assert float((ours.certify(image).radius - theirs.certify(image).radius).abs().max()) <= tolerance
+    assert bool((ours.certify(image).radius > 0).any())
+    assert card["bytes"] == path.stat().st_size
+    assert card["largest_differences"]["logits"] <= tolerance
+
+
+def test_float16_weights_are_still_nonexpansive(tmp_path: Path) -> None:
+    """The bound is computed from the weights in the file, not carried over from those before rounding."""
+    classifier = make_classifier(start_hard=True)
+    output = tmp_path / "model.safetensors"
+    export(save(classifier, tmp_path / "m.ckpt"), "safetensors", output, "--weights", "float16")
+    for name, layer in load_classifier(output)[0].network.named_modules():
+        if isinstance(layer, nn.Linear):
+            assert float(torch.linalg.matrix_norm(layer.weight.double(), 2)) <= 1, name
+
+
+def test_templates_are_exported_as_safetensors_alone(tmp_path: Path, terminal: Terminal) -> None:
+    path = save(make_classifier(network="templates", network_args={"templates_per_label": 2}), tmp_path / "t.ckpt")
+    args = ["export", "--ckpt_path", path, "--output"]
+    refused = terminal.error_line(main, *args, str(tmp_path / "t.pt2"), "--format", "torch_export")
+    assert "export with --format safetensors" in refused
+    card = export(path, "safetensors", tmp_path / "t.safetensors")
+    assert card["hard"] is True
+    image = torch.rand(3, 1, 6, 6)
+    radii = [load_classifier(file)[0].certify(image).radius for file in (path, tmp_path / "t.safetensors")]
+    assert torch.equal(*radii)
+
+
+def test_the_card_quotes_the_evaluation_of_this_checkpoint(checkpoint: str, tmp_path: Path) -> None:
+    results = {"accuracy": 0.9, "certified": {"0.5": 0.4}, "checkpoint": "x/best.ckpt", "config": {}, "n": 7}
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    card = export(checkpoint, "safetensors", tmp_path / "m.safetensors", "--results", str(file))
+    assert card["results"] == {"accuracy": 0.9, "certified": {"0.5": 0.4}, "n": 7}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--format", "onnx", "--ckpt_path", "nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["--format", "frob", "--ckpt_path", "x"], "invalid choice: 'frob'"),
+        (["--format", "onnx"], "--ckpt_path"),
+        (["--format", "onnx", "--ckpt_path", "CKPT", "--output", "model.pt2"], "--output must end in .onnx"),
+        (["--format", "onnx", "--ckpt_path", "CKPT", "--results", "none.json"], "none.json"),
+    ],
+)
+def test_bad_input_is_one_line(
+    args: list[str], message: str, checkpoint: str, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in terminal.error_line(main, "export", *[arg.replace("CKPT", checkpoint) for arg in args])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands(terminal: Terminal) -> None:
+    assert "unknown command 'frob'" in terminal.error_line(main, "frob")
+    assert "name a command" in terminal.error_line(main)
+    assert main(["--help"]) == 0
+    usage = terminal.read()[0]
+    assert all(word in usage for word in ("export", "predict", "train.py", "evaluate.py", "benchmark"))
+
+
+def save(classifier: Classifier, path: Path) -> str:
+    checkpoint: dict[str, Any] = {
+        "state_dict": classifier.state_dict(),
+        "hyper_parameters": dict(classifier.hparams),
+    }
+    classifier.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return str(path)

@@ -1,0 +1,260 @@
+"""The command evaluate.py: what it writes, and what it refuses before it writes anything."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from results_contract import RESULT_KEYS
+from terminal import Terminal
+
+from l2nnn_lightning.data import ImageFolderDataModule
+from l2nnn_lightning.experiments import demo
+from l2nnn_lightning.training import cli
+from l2nnn_lightning.training.checkpoints import load_classifier
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def evaluated(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of ten images under two attacks, in the run folder of its own copy."""
+    run = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(finished, run)
+    options = [
+        "--limit",
+        "10",
+        "--attacks",
+        "pgd_l2,fgsm",
+        "--eps",
+        "0.3",
+        "--max_iter",
+        "3",
+        "--radii",
+        "0.05,1/10,1.58",
+    ]
+    assert cli.evaluate(["--ckpt_path", str(run / "checkpoints" / "best.ckpt"), *options]) == 0
+    return run / "evaluation"
+
+
+def records(folder: Path) -> list[dict[str, str]]:
+    with (folder / "records.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def results(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return found
+
+
+def test_results_keep_the_contract(evaluated: Path) -> None:
+    found = results(evaluated)
+    assert found.keys() >= RESULT_KEYS
+    assert (found["dataset"], found["n"], found["hard"]) == ("ImageFolder", 10, True)
+    assert set(found["certified"]) == {"0.05", "0.1", "1.58"}
+    assert [attack["name"] for attack in found["attacks"]] == ["pgd_l2", "fgsm"]
+    for attack in found["attacks"]:
+        assert attack.keys() >= {"name", "norm", "eps", "max_iter", "n", "accuracy"}
+        assert (attack["eps"], attack["max_iter"], attack["n"]) == (0.3, 3, 10)
+    fractions = [found["accuracy"], *found["certified"].values(), *(attack["accuracy"] for attack in found["attacks"])]
+    assert all(0 <= fraction <= 1 for fraction in fractions)
+    assert found["config"]["network_args"] == {"dense": [6]}
+    assert "torch" in found["versions"]
+    assert found["seconds"] > 0
+
+
+def test_every_image_has_its_record_from_which_the_numbers_follow(evaluated: Path, images: Path) -> None:
+    rows, found = records(evaluated), results(evaluated)
+    assert [int(row["index"]) for row in rows] == list(range(10))
+    correct = [row["label"] == row["prediction"] for row in rows]
+    assert found["accuracy"] == pytest.approx(sum(correct) / 10)
+    assert found["gap_mean"] == pytest.approx(sum(float(row["gap"]) for row in rows) / 10, rel=1e-5)
+    for radius, accuracy in found["certified"].items():
+        held = [
+            is_correct and float(row["radius"]) >= float(radius) for is_correct, row in zip(correct, rows, strict=True)
+        ]
+        assert accuracy == pytest.approx(sum(held) / 10)
+    assert any(float(row["radius"]) > 0 for row in rows)
+    # Against the classifier and the data themselves.
+    model, _ = load_classifier(evaluated.parent / "checkpoints" / "best.ckpt")
+    data = ImageFolderDataModule(root=str(images), channels=1)
+    pixels, labels = data.load_images(train=False)
+    certificate = model.certify(pixels[:10].float() / 255)
+    assert [int(row["label"]) for row in rows] == labels[:10].tolist()
+    assert [int(row["prediction"]) for row in rows] == certificate.label.tolist()
+    assert [float(row["radius"]) for row in rows] == pytest.approx(certificate.radius.tolist(), abs=1e-6)
+
+
+def test_attacks_break_nothing_that_is_proven(evaluated: Path) -> None:
+    for row in records(evaluated):
+        if row["pgd_l2_broken"] == "1" and row["label"] == row["prediction"]:
+            assert float(row["pgd_l2_norm"]) >= float(row["radius"]) - 1e-6
+
+
+def test_report_and_figures_are_there(evaluated: Path) -> None:
+    report = (evaluated / "report.md").read_text()
+    figures = {path.name for path in (evaluated / "figures").glob("*.png")}
+    assert {"accuracy_by_radius.png", "gap_histogram.png", "accuracy_by_gap.png", "training.png"} <= figures
+    assert {"largest_gaps.png", "smallest_gaps.png"} <= figures
+    assert all(f"figures/{name}" in report for name in figures)
+    assert all((evaluated / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in figures)
+    assert not list(evaluated.rglob("*.tmp"))
+
+
+def test_output_split_and_soft_network(finished: Path, tmp_path: Path, terminal: Terminal) -> None:
+    """A network in penalty mode is measured like any other, and proves nothing."""
+    checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    for key, value in checkpoint["state_dict"].items():
+        if key.endswith(".hard"):
+            value.fill_(False)
+    torch.save(checkpoint, "soft.ckpt")
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", "soft.ckpt", "--radii", "1.58", "--output", "out/deep")
+    assert "soft.ckpt is in penalty mode and proves nothing at any radius: leave out --radii" in line
+    options = ["--split", "val", "--output", "out/deep", "--attacks", "pgd_l2", "--max_iter", "3"]
+    assert cli.evaluate(["--ckpt_path", "soft.ckpt", *options]) == 0
+    out, err = terminal.read()
+    assert "out/deep/report.md" in out
+    assert err == ""
+    found = results(Path("out/deep"))
+    assert (found["n"], found["hard"], found["radius_mean"]) == (8, False, 0.0)
+    assert found["dataset"] == "ImageFolder (val)"
+    assert all(float(row["radius"]) == 0 for row in records(Path("out/deep")))
+    assert found["attacks"][0]["accuracy"] <= found["accuracy"]
+    assert "penalty mode: nothing is proved" in out
+
+
+def test_several_budgets_get_a_row_and_columns_each_and_the_longer_never_leaves_more(
+    finished: Path, images: Path
+) -> None:
+    options = ["--limit", "6", "--attacks", "cw,fgsm", "--eps", "1.5", "--max_iter", "40,1,10", "--jacobian", "4"]
+    checkpoint = str(finished / "checkpoints" / "best.ckpt")
+    assert cli.evaluate(["--ckpt_path", checkpoint, "--output", "out", *options]) == 0
+    found, rows = results(Path("out")), records(Path("out"))
+    assert [(a["name"], a["max_iter"]) for a in found["attacks"]] == [
+        (name, budget) for name in ("cw", "fgsm") for budget in (1, 10, 40)
+    ]
+    left = [attack["accuracy"] for attack in found["attacks"][:3]]
+    assert left == sorted(left, reverse=True)
+    for row in rows:
+        for shorter, longer in (("cw@1", "cw@10"), ("cw@10", "cw@40")):
+            assert int(row[f"{shorter}_broken"]) <= int(row[f"{longer}_broken"])
+            assert float(row[f"{shorter}_norm"]) >= float(row[f"{longer}_norm"])
+    assert found["jacobian"]["n"] == 4
+    norms = [float(row["jacobian"]) for row in rows]
+    assert found["jacobian"]["mean_norm"] == pytest.approx(sum(norms[:4]) / 4)
+    assert all(norm != norm for norm in norms[4:])
+    assert "attack_iterations.png" in {path.name for path in Path("out/figures").iterdir()}
+    report = Path("out/report.md").read_text()
+    assert "accuracy under cw, L2 eps 1.5, 40 iterations" in report
+    assert "mean norm of the Jacobian, 4 images" in report
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--attacks", "cw,deepfool"], "unknown attack 'deepfool': --attacks takes cw, pgd_l2,"),
+        (["--eps", "0"], "error: --eps must be positive and finite, got 0.0\n"),
+        (["--eps", "nan"], "--eps must be positive and finite, got nan"),
+        (["--eps", "wide"], "argument --eps: invalid float value: 'wide'"),
+        (["--limit", "0"], "error: --limit must be at least 1, got 0\n"),
+        (["--max_iter", "0"], "--max_iter must be at least 1, got 0"),
+        (["--max_iter", "100,many"], "--max_iter must be whole numbers separated by commas, got '100,many'"),
+        (["--restarts", "0"], "error: --restarts must be at least 1, got 0\n"),
+        (["--processes", "0"], "error: --processes must be at least 1, got 0\n"),
+        (["--jacobian", "0"], "error: --jacobian must be at least 1, got 0\n"),
+        (["--batch_size", "0"], "--batch_size must be at least 1"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--radii", "0.5,x"], "--radii must be numbers or fractions separated by commas, got '0.5,x'"),
+        (["--radii", "1/0"], "--radii must be numbers or fractions separated by commas, got '1/0'"),
+        (["--radii", "-1"], "--radii must be finite and not negative"),
+        (["--split", "dev"], "argument --split: invalid choice: 'dev'"),
+        (["--device", "abacus"], "error: --device abacus is not available here: use cpu\n"),
+        (["--data", "MNIST5k"], "MNIST5k has 10 labels and images of (1, 28, 28), the checkpoint 3 and (1, 6, 6)"),
+        (["--data", "ImageNet"], "argument --data: invalid choice: 'ImageNet'"),
+        (["--root", "/nowhere"], "/nowhere is not a folder"),
+        (["--output", "taken/inside"], "--output taken/inside is not a folder"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_bad_value_is_refused_in_one_line(finished: Path, terminal: Terminal, args: list[str], message: str) -> None:
+    Path("taken").touch()
+    checkpoint = str(finished / "checkpoints" / "best.ckpt")
+    assert message in terminal.error_line(cli.evaluate, "--ckpt_path", checkpoint, "--output", "out", *args)
+    assert not Path("out").exists()
+
+
+def test_missing_checkpoint_or_option_is_refused_in_one_line(finished: Path, terminal: Terminal) -> None:
+    assert "--ckpt_path; see evaluate.py --help" in terminal.error_line(cli.evaluate)
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", "none.ckpt", "--output", "out")
+    assert line.startswith("error: there is no checkpoint none.ckpt: name")
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", str(finished / "checkpoints"), "--output", "out")
+    assert "is a folder: name a checkpoint in it" in line
+    Path("lonely.ckpt").write_bytes((finished / "checkpoints" / "best.ckpt").read_bytes())
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", "lonely.ckpt")
+    assert "is in no run folder: say where to write with --output" in line
+
+
+def test_folder_with_a_corrupt_image_is_refused(finished: Path, images: Path, terminal: Terminal) -> None:
+    shutil.copytree(images, "damaged")
+    test_files = ImageFolderDataModule(root="damaged", channels=1)._files[2].paths
+    test_files[3].write_bytes(test_files[3].read_bytes()[:40])
+    checkpoint = str(finished / "checkpoints" / "best.ckpt")
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", checkpoint, "--root", "damaged", "--output", "out")
+    assert f"{test_files[3]} cannot be read as an image" in line
+    assert not Path("out").exists()
+
+
+def test_images_of_another_size_are_refused(finished: Path, images: Path, terminal: Terminal) -> None:
+    from PIL import Image
+
+    shutil.copytree(images, "larger")
+    for path in Path("larger").rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((9, 9)).save(path)
+    checkpoint = str(finished / "checkpoints" / "best.ckpt")
+    line = terminal.error_line(cli.evaluate, "--ckpt_path", checkpoint, "--root", "larger", "--output", "out")
+    assert "images of (1, 9, 9), the checkpoint 3 and (1, 6, 6)" in line
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("damage", ["hyperparameters", "weights", "kind", "header"])
+def test_checkpoint_that_contradicts_itself_is_refused(finished: Path, terminal: Terminal, damage: str) -> None:
+    checkpoint = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
+    if damage == "hyperparameters":
+        checkpoint["hyper_parameters"]["network_args"] = {"dense": [7]}
+    elif damage == "weights":
+        checkpoint["state_dict"].pop(next(iter(checkpoint["state_dict"])))
+    elif damage == "kind":
+        checkpoint["l2nnn_lightning"]["classifier"] = "Oracle"
+    else:
+        checkpoint["l2nnn_lightning"] = 7
+    torch.save(checkpoint, "odd.ckpt")
+    assert "odd.ckpt " in terminal.error_line(cli.evaluate, "--ckpt_path", "odd.ckpt", "--output", "out")
+    assert not Path("out").exists()
+
+
+# --- the demo ---
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_demo_trains_and_then_evaluates_the_best(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    calls: list[tuple[str, list[str]]] = []
+    monkeypatch.setenv("L2NNN_RUN_DIR", "")
+    monkeypatch.setattr(cli, "train", lambda args: calls.append(("train", args)) or code)
+    monkeypatch.setattr(cli, "evaluate", lambda args: calls.append(("evaluate", args)) or 0)
+    assert demo.main() == code
+    folder = str(Path("runs/demo/version_0"))
+    expected = [("train", ["--config", cli.DEFAULT_CONFIG, "--run_dir", folder])]
+    if code == 0:
+        expected.append(("evaluate", ["--ckpt_path", f"{folder}/checkpoints/best.ckpt"]))
+    assert calls == expected

@@ -1,0 +1,96 @@
+"""The table from stored results: means by hand, the best variant by held-out images, and nothing guessed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_up_study import result, write_result, write_study
+
+from l2nnn_lightning.experiments.study import make_plan, read_study, study_markdown
+from l2nnn_lightning.experiments.study.draw import draw_curves, draw_table, write_figures
+from l2nnn_lightning.experiments.study.plan import Plan
+from l2nnn_lightning.experiments.study.store import Store
+from l2nnn_lightning.experiments.study.table import look_up, table_rows
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return make_plan(read_study("table0", write_study(tmp_path / "studies", tmp_path)), "cpu")
+
+
+@pytest.fixture
+def store(plan: Plan, tmp_path: Path) -> Store:
+    return Store(plan, tmp_path / "results", tmp_path / "runs")
+
+
+def test_missing_runs_show_as_missing(plan: Plan, store: Store) -> None:
+    assert table_rows(plan, store) == (
+        ["", "acc", "gap", "tuned"],
+        [
+            ["0%", "missing (98.7)", "missing (2.84)", "missing (99.4)"],
+            ["50%", "missing (96)", "missing", "not run (65.5)"],
+        ],
+    )
+    assert "0 of 8 runs stored" in study_markdown(plan, store)
+
+
+def test_cells_are_means_over_seeds(plan: Plan, store: Store) -> None:
+    write_result(store, result(plan, "l2nnn-0-s0"), 0.90, gap=1.0)
+    _, rows = table_rows(plan, store)
+    assert rows[0][1] == "90.0 [1 of 2 seeds] (98.7)"
+    write_result(store, result(plan, "l2nnn-0-s1"), 0.94, gap=1.5)
+    _, rows = table_rows(plan, store)
+    assert rows[0][1:3] == ["92.0 ± 2.8 (98.7)", "1.25 ± 0.35 (2.84)"]
+    text = study_markdown(plan, store)
+    assert "| 0% | 92.0 ± 2.8 (98.7) |" in text
+    assert "2 of 8 runs stored; 1 core" in text
+    assert "held-out noisy images is shown for tuned (of 2)" in text
+
+
+def test_variant_is_chosen_by_held_out_images_once_all_are_there(plan: Plan, store: Store) -> None:
+    for seed in (0, 1):
+        write_result(store, result(plan, f"tuned-a-0-s{seed}"), 0.99, val=0.4)
+    assert table_rows(plan, store)[1][0][3] == "missing (99.4)"
+    for seed in (0, 1):
+        write_result(store, result(plan, f"tuned-b-0-s{seed}"), 0.80, val=0.6)
+    assert table_rows(plan, store)[1][0][3] == "80.0 ± 0.0 (99.4)"
+
+
+def test_result_of_other_settings_or_damaged_is_missing(plan: Plan, store: Store) -> None:
+    wanted = result(plan, "l2nnn-0-s0")
+    write_result(store, wanted, 0.9)
+    path = store.folder / "l2nnn-0-s0.json"
+    assert store.read(wanted) is not None
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"study": {"digest": "another"}}))
+    assert store.read(wanted) is None
+    path.write_text("{")
+    assert store.read(wanted) is None
+
+
+def test_numbers_are_found_by_key_and_by_attack() -> None:
+    results = {
+        "accuracy": 0.5,
+        "certified": {"1.58": 0.25},
+        "hybrid": None,
+        "attacks": [{"name": "cw", "max_iter": n, "accuracy": n / 1e4} for n in (100, 1000)],
+    }
+    assert look_up(results, "certified/1.58") == 0.25
+    assert look_up(results, {"attack": "cw", "max_iter": 1000}) == 0.1
+    for absent in ("hybrid/accuracy", "gap_mean", "certified", {"attack": "cw"}, {"attack": "cw", "max_iter": 5}):
+        assert look_up(results, absent) is None
+
+
+def test_figures_draw_what_is_stored(plan: Plan, store: Store) -> None:
+    for seed in (0, 1):
+        write_result(store, result(plan, f"l2nnn-0-s{seed}"), 0.9, gap=1.25)
+    figure = draw_curves(plan, store)
+    assert figure is not None
+    ours, paper, other = figure.axes[0].lines[:3]
+    assert (ours.get_xdata().tolist(), ours.get_ydata().tolist()) == ([90.0], [1.25])
+    assert (paper.get_xdata().tolist(), paper.get_ydata().tolist()) == ([98.7], [2.84])
+    assert other.get_xdata().tolist() != other.get_xdata().tolist()  # nan: the other group has no result
+    header, rows = table_rows(plan, store)
+    cells = draw_table("Made up", header, rows).axes[0].tables[0].get_celld()
+    assert cells[1, 1].get_text().get_text() == rows[0][1]
+    assert [path.name for path in write_figures(plan, store)] == ["cpu_table.png", "cpu_curves.png"]

@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from l2nnn_lightning.experiments.benchmark.command import main as benchmark
+from l2nnn_lightning.experiments.pages import fill, pages
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
+def test_the_tables_of_the_pages_are_those_of_the_results(page):
+    text = page.read_text()
+    assert fill(text, ROOT) == text
+
+
+def test_the_readme_and_the_page_of_tables_hold_tables():
+    assert "<!-- results/mnist5k.json -->" in (ROOT / "README.md").read_text()
+    assert "<!-- study/table4 -->" in (ROOT / "docs" / "tables.md").read_text()
+
+
+def test_a_missing_result_shows_as_missing(tmp_path):
+    text = "a\n<!-- results/none.json -->\n| 99% |\n<!-- end -->\nb"
+    assert fill(text, tmp_path) == "a\n<!-- results/none.json -->\nnot run yet\n<!-- end -->\nb"
+
+
+def test_a_result_shows_with_its_seed_and_command(tmp_path):
+    results = {
+        "dataset": "MNIST",
+        "n": 7,
+        "accuracy": 0.5,
+        "gap_mean": 1.25,
+        "radius_mean": 0.5,
+        "radius_kind": "gap/2",
+        "certified": {"0.5": 0.25},
+        "attacks": [],
+        "hard": True,
+        "seed": 3,
+        "hardware": "1 core",
+        "command": "python evaluate.py",
+    }
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "x.json").write_text(json.dumps(results))
+    text = fill("<!-- results/x.json -->\n<!-- end -->", tmp_path)
+    assert "1.250" in text
+    assert "25.0%" in text
+    assert "Seed 3, 1 core; `python evaluate.py`" in text
+
+
+def test_a_benchmark_shows_with_its_command(tmp_path):
+    output = tmp_path / "results" / "b.json"
+    output.parent.mkdir()
+    options = ["inference", "--networks", "mlp", "--bounds", "gram", "--batch_size", "2", "--repeats", "2"]
+    assert benchmark([*options, "--threads", "1", "--output", str(output)]) == 0
+    text = fill("<!-- results/b.json -->\n<!-- end -->", tmp_path)
+    assert "| subject | what | ours | other | ratio | quartiles | target |" in text
+    assert "| mlp, gram | inference, folded / plain |" in text
+    assert "1 thread, " in text
+    assert "`python -m l2nnn_lightning.benchmark inference --networks mlp" in text
+
+
+def write_results(path: Path, accuracy: float, certified: dict[str, float], **more: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"accuracy": accuracy, "radius_mean": 1.0, "certified": certified, **more}))
+
+
+def test_results_stand_side_by_side(tmp_path):
+    write_results(tmp_path / "results/a.json", 0.9, {"1": 0.5, "2": 0.25})
+    write_results(tmp_path / "results/b.json", 0.8, {"1": 0.3}, radius_box_mean=2.0, certified_box={"1": 0.4})
+    text = (
+        "<!-- compare\none: two: results/a.json results/b.json\nbox: results/b.json#box\nlater: results/c.json\n-->\n"
+        "| stale |\n<!-- end -->"
+    )
+    filled = fill(text, tmp_path)
+    assert filled.splitlines()[5:-1] == [
+        "|  | clean % | mean radius | @1 % | @2 % | seeds |",
+        "|:---|---:|---:|---:|---:|---:|",
+        "| one: two | 85.0 | 1.00 | 40.0 |  | 2 |",
+        "| box | 80.0 | 2.00 | 40.0 |  | 1 |",
+        "| later | not run yet |  |  |  |  |",
+    ]
+    assert fill(filled, tmp_path) == filled
+
+
+def test_a_row_of_a_comparison_names_its_files(tmp_path):
+    with pytest.raises(ValueError, match="NAME: FILE"):
+        fill("<!-- compare\nresults/a.json\n-->\n<!-- end -->", tmp_path)

@@ -1,0 +1,313 @@
+"""The LightningModules: what they claim, what they refuse, and what their checkpoints hold."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from made_up_images import SHAPE, StripesDataModule
+from made_up_training import make_classifier, make_trainer
+from torch import Tensor
+
+from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.data import Batch
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.nn import harden, penalty, soften
+from l2nnn_lightning.training.callbacks import HardScalingSwitch
+
+pytestmark = [
+    # Lightning asks for worker processes, of which batches from memory have no need.
+    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
+    # Lightning 2.6 calls torch by a name that it has deprecated since.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[L2NNNClassifier, Path]:
+    """A classifier trained a bit, hard, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(0)
+    model = make_classifier(omega=1.0, u=3.0, v=2.0)
+    trainer = make_trainer(folder, HardScalingSwitch(switch_epoch=2), max_epochs=12)
+    trainer.fit(model, StripesDataModule(batch_size=10, val_size=0))
+    trainer.save_checkpoint(folder / "model.ckpt")
+    return model, folder / "model.ckpt"
+
+
+def held_out() -> tuple[Tensor, Tensor]:
+    pixels, labels = StripesDataModule().load_images(train=False)
+    return pixels.float() / 255, labels
+
+
+# --- certify ---
+
+
+def test_certificate_is_half_the_gap_when_hard(trained: tuple[L2NNNClassifier, Path]) -> None:
+    model = trained[0].eval()
+    images, labels = held_out()
+    with torch.no_grad():
+        logits = model(images)
+    certificate = model.certify(images)
+    assert certificate._fields == ("label", "gap", "radius")
+    assert all(part.shape == (len(images),) for part in certificate)
+    top = logits.sort(dim=1, descending=True).values
+    torch.testing.assert_close(certificate.gap, top[:, 0] - top[:, 1])
+    torch.testing.assert_close(certificate.radius, certificate.gap / 2, rtol=0, atol=1e-5)
+    assert bool((certificate.radius <= certificate.gap / 2).all())
+    assert torch.equal(certificate.label, logits.argmax(1))
+    assert float((certificate.label == labels).float().mean()) > 0.9
+    assert float(certificate.radius.min()) > 0
+
+
+def test_single_l2nnn_certifies_more_per_gap() -> None:
+    model = make_classifier(network_args={"dense": [6], "head": "single"}, start_hard=True)
+    certificate = model.certify(held_out()[0])
+    torch.testing.assert_close(certificate.radius, certificate.gap / math.sqrt(2), rtol=0, atol=1e-5)
+    assert model.radius_kind == "gap/sqrt(2)"
+
+
+def test_nothing_is_certified_in_penalty_mode(trained: tuple[L2NNNClassifier, Path]) -> None:
+    images, _ = held_out()
+    for model in (make_classifier(), soften(copy.deepcopy(trained[0]))):
+        certificate = model.certify(images)
+        assert not model.is_hard
+        assert torch.equal(certificate.radius, torch.zeros(len(images)))
+        assert float(certificate.gap.max()) > 0
+
+
+def test_one_soft_layer_is_enough_to_certify_nothing(trained: tuple[L2NNNClassifier, Path]) -> None:
+    model = copy.deepcopy(trained[0])
+    soften(model.network.head)  # type: ignore[arg-type]
+    assert float(model.certify(held_out()[0]).radius.max()) == 0
+
+
+def test_ordinary_classifier_certifies_nothing() -> None:
+    options = {"channels": [2], "dense": [4]}
+    model = OrdinaryClassifier("mnist_small_plain", options, image_shape=SHAPE, num_labels=3)
+    harden(model)
+    certificate = model.certify(held_out()[0])
+    assert float(certificate.radius.max()) == 0
+    assert float(certificate.gap.max()) > 0
+    assert model.radius_kind == "none"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_certify_restores_the_mode_and_keeps_no_graph(training: bool) -> None:
+    model = make_classifier(start_hard=True).train(training)
+    certificate = model.certify(held_out()[0].requires_grad_())
+    assert model.training == training
+    assert not certificate.radius.requires_grad
+    with pytest.raises(UserError):
+        model.certify(torch.rand(1, 1, 5, 5))
+    assert model.training == training
+
+
+def test_certify_ignores_autocast_and_follows_the_weights_precision(trained: tuple[L2NNNClassifier, Path]) -> None:
+    model, images = trained[0], held_out()[0]
+    expected = model.certify(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = model.certify(images)
+    assert torch.equal(inside.radius, expected.radius)
+    assert model.certify(images.double()).radius.dtype == torch.float32
+    double = copy.deepcopy(model).double().certify(images)
+    assert double.radius.dtype == torch.float64
+    torch.testing.assert_close(double.radius.float(), expected.radius, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 5, 6), (2, 3, 6, 6), (1, 6, 6), (2, 36)])
+def test_images_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"takes images of shape \(batch, 1, 6, 6\), got"):
+        make_classifier().certify(torch.rand(shape))
+
+
+def test_certified_radius_survives_an_attack(trained: tuple[L2NNNClassifier, Path]) -> None:
+    """Steepest ascent of every rival's margin on the sphere of the radius, from several starts."""
+    model = trained[0].eval()
+    images, _ = held_out()
+    label, _, radius = model.certify(images)
+    assert float(radius.mean()) > 0.1
+    for rival_offset in (1, 2):
+        rival = (label + rival_offset) % 3
+        for seed in range(4):
+            generator = torch.Generator().manual_seed(seed)
+            move = torch.randn(images.shape, generator=generator)
+            for _ in range(25):
+                move = move / move.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) * radius.reshape(-1, 1, 1, 1)
+                move.requires_grad_()
+                logits = model(images + move)
+                margin = logits.gather(1, rival[:, None]) - logits.gather(1, label[:, None])
+                assert bool((margin < 0).all())
+                (gradient,) = torch.autograd.grad(margin.sum(), move)
+                move = (
+                    move + 0.5 * gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-9).reshape(-1, 1, 1, 1)
+                ).detach()
+    # The attack is one that finds something: without the bound it breaks many.
+    direction = move / move.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+    far = model.certify(images + 8 * radius.reshape(-1, 1, 1, 1) * direction)
+    assert float((far.label != label).float().mean()) > 0.5
+
+
+# --- checkpoints ---
+
+
+def test_checkpoint_round_trip(trained: tuple[L2NNNClassifier, Path]) -> None:
+    model, path = trained
+    loaded = L2NNNClassifier.load_from_checkpoint(path)
+    images, _ = held_out()
+    for ours, theirs in zip(loaded.certify(images), model.certify(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert loaded.is_hard
+    assert loaded.schedule_start == model.schedule_start == 12
+    assert loaded.hparams == model.hparams
+
+
+def is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(entry) for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_plain(entry) for entry in value)
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def test_checkpoint_holds_plain_values_and_tensors_alone(trained: tuple[L2NNNClassifier, Path]) -> None:
+    checkpoint = torch.load(trained[1], weights_only=True)
+    assert is_plain(dict(checkpoint["hyper_parameters"]))
+    assert {"network", "image_shape", "num_labels", "omega"} <= set(checkpoint["hyper_parameters"])
+    ours = checkpoint["l2nnn_lightning"]
+    assert ours["classifier"] == "L2NNNClassifier"
+    assert ours["data"]["name"] == "Stripes"
+    assert is_plain(ours)
+
+
+def test_scales_of_the_loss_are_no_part_of_the_classifier(trained: tuple[L2NNNClassifier, Path]) -> None:
+    model, images = copy.deepcopy(trained[0]).eval(), held_out()[0]
+    before = model(images)
+    with torch.no_grad():
+        model.loss.log_u += 1
+        model.loss.log_v += 1
+    assert torch.equal(model(images), before)
+    assert not torch.equal(model.attack_logits(images), trained[0].attack_logits(images))
+
+
+def test_copies_are_independent(trained: tuple[L2NNNClassifier, Path]) -> None:
+    twin = soften(copy.deepcopy(trained[0]))
+    assert trained[0].is_hard
+    assert not twin.is_hard
+
+
+# --- training ---
+
+
+def test_penalty_is_part_of_the_loss_only_while_soft() -> None:
+    images, labels = held_out()
+    model = make_classifier(penalty_weight=0.5, network_args={"dense": [6], "head_hidden": [3]})
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.mul_(2)
+    batch = Batch(images, labels)
+    soft = model.loss_terms(batch, model(images))
+    assert float(soft["penalty"].detach()) == pytest.approx(float(penalty(model.network).detach()))
+    parts = soft["loss_a"] + soft["loss_b"] + 0.5 * soft["loss_c"] + 0.5 * soft["penalty"]
+    torch.testing.assert_close(soft["loss"], parts)
+    model.harden()
+    hard = model.loss_terms(batch, model(images))
+    assert "penalty" not in hard
+    torch.testing.assert_close(hard["loss"], hard["loss_a"] + hard["loss_b"] + 0.5 * hard["loss_c"])
+
+
+def test_adversarial_images_reach_l_a_alone() -> None:
+    images, labels = held_out()
+    model = make_classifier()
+    plain = model.loss_terms(Batch(images, labels), model(images))
+    attacked = model.loss_terms(Batch(images, labels, 1 - images), model(images))
+    assert plain["loss_a"] != attacked["loss_a"]
+    assert plain["loss_b"] == attacked["loss_b"]
+    assert plain["loss_c"] == attacked["loss_c"]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("scale_lr", [True, False])
+def test_every_parameter_is_optimized_once(tmp_path: Path, optimizer: Any, scale_lr: bool) -> None:
+    model = make_classifier(optimizer=optimizer, scale_lr=scale_lr, start_hard=True)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(model, StripesDataModule(batch_size=30, val_size=0))
+    groups = trainer.optimizers[0].param_groups
+    assert len(groups) == (3 if scale_lr else 1)
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+    assert all(not torch.equal(value, before[name]) for name, value in model.named_parameters())
+    if scale_lr:  # 36 and 12 columns
+        rates = [group["initial_lr"] for group in groups]
+        assert rates == pytest.approx([0.01 * 16 / 6, 0.01 * 16 / math.sqrt(12), 0.01])
+
+
+def test_fixed_v_is_not_optimized(tmp_path: Path) -> None:
+    model = make_classifier(train_v=False, v=2.0)
+    make_trainer(tmp_path, max_epochs=1).fit(model, StripesDataModule(batch_size=30, val_size=0))
+    assert float(model.loss.log_v) == pytest.approx(math.log(2.0))
+
+
+def test_validation_reports_what_is_proved(trained: tuple[L2NNNClassifier, Path], tmp_path: Path) -> None:
+    model = copy.deepcopy(trained[0])
+    model.trainer = None  # type: ignore[assignment]
+    data = StripesDataModule(eval_batch_size=7)
+    (metrics,) = make_trainer(tmp_path).test(model, data, verbose=False)
+    images, labels = held_out()
+    label, gap, radius = model.certify(images)
+    right = label == labels
+    assert metrics["test/accuracy"] == pytest.approx(float(right.float().mean()))
+    assert metrics["test/gap_mean"] == pytest.approx(float(gap.mean()), rel=1e-5)
+    assert metrics["test/radius_mean"] == pytest.approx(float((radius * right).mean()), rel=1e-4)
+    assert metrics["test/certified_0_5"] == pytest.approx(float((right & (radius >= 0.5)).float().mean()))
+    assert metrics["test/hard"] == 1
+    (soft,) = make_trainer(tmp_path).test(make_classifier(), data, verbose=False)
+    assert soft["test/certified_0_5"] == soft["test/radius_mean"] == soft["test/hard"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"penalty_weight": -1.0}, "penalty_weight must be at least 0, got -1.0"),
+        ({"penalty_weight": math.nan}, "penalty_weight must be at least 0, got nan"),
+        ({"init": "gaussian"}, "init must be 'orthogonal' or 'principal', got 'gaussian'"),
+        ({"optimizer": "lbfgs"}, "optimizer must be 'adam', 'adamw' or 'sgd', got 'lbfgs'"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got "),
+        ({"learning_rate": math.nan}, "learning_rate must be positive, got "),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
+        ({"final_lr": 1.5}, r"final_lr must be in \[0, 1\], got 1.5"),
+        ({"schedule": "linear"}, "schedule must be 'cosine' or 'constant', got 'linear'"),
+        ({"radii": []}, "radii must hold one or more different values"),
+        ({"radii": [0.5, -1.0]}, "a radius must be finite and >= 0"),
+        ({"omega": -1.0}, "omega must be at least 0"),
+        ({"network": "resnet"}, "network must be one of"),
+        ({"num_labels": 1}, "num_labels must be at least 2"),
+    ],
+)
+def test_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_classifier(**options)
+
+
+def test_omega_changes_for_the_late_part_of_the_training(tmp_path):
+    seen: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append(pl_module.loss.omega)
+
+    model = make_classifier(omega=1.0, omega_late=0.25, late=0.5, start_hard=True)
+    make_trainer(tmp_path, Watch(), max_epochs=3).fit(model, StripesDataModule(batch_size=16))
+    assert seen == [1.0, 1.0, 0.25]
+
+
+@pytest.mark.parametrize("options", [{"omega_late": -1.0}, {"late": 1.5}])
+def test_a_bad_late_part_is_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        make_classifier(**options)

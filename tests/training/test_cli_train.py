@@ -1,0 +1,387 @@
+"""The command train.py: what a run leaves, what it refuses, and that a killed run can be taken up again."""
+
+import contextlib
+import csv
+import os
+import pickle
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from made_up_images import write_config
+from terminal import Terminal
+from torch import Tensor
+
+from l2nnn_lightning import L2NNNClassifier
+from l2nnn_lightning.training import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+pytestmark = [
+    # Lightning 2.6 calls jsonargparse by names that it has deprecated since.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    # Some runs here are copies of others.
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the checkout, nor inherits a run folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("L2NNN_RUN_DIR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- what a run leaves ---
+
+
+def test_run_folder_holds_config_metrics_and_checkpoints(finished: Path) -> None:
+    assert {"config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= set(snapshot(finished))
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["model"]["init_args"]["network_args"] == {"dense": [6]}
+    assert config["trainer"]["max_epochs"] == 4
+    hard = [float(row["val/hard"]) for row in rows(finished) if row["val/hard"]]
+    assert hard == [0, 0, 1, 1]
+    model = L2NNNClassifier.load_from_checkpoint(finished / "checkpoints" / "best.ckpt")
+    assert model.is_hard
+    assert model.image_shape == (1, 6, 6)
+    assert model.num_labels == 3
+
+
+def test_written_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
+    assert cli.train(["fit", "--config", str(finished / "config.yaml"), "--run_dir", str(tmp_path / "again")]) == 0
+    assert_same_state(tmp_path / "again", finished)
+
+
+def test_overrides_win_over_the_config(images: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "mine.yaml", images)
+    options = ["--model.omega=0.25", "--data.batch_size", "20", "--trainer.max_epochs=1"]
+    options.append("--model.network_args.dense=[3]")
+    assert cli.train(["--config", config, *options]) == 0
+    run = tmp_path / "runs" / "mine" / "version_0"  # named after the config
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    assert written["model"]["init_args"]["omega"] == 0.25
+    assert written["data"]["init_args"]["batch_size"] == 20
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["hyper_parameters"]["network_args"] == {"dense": [3]}
+    assert state["global_step"] == 2
+
+
+def test_normal_run_says_what_matters_and_nothing_else(images: Path, tmp_path: Path, terminal: Terminal) -> None:
+    assert cli.train(["--config", write_config(tmp_path / "a.yaml", images), "--run_dir", "run"]) == 0
+    out, err = terminal.read()
+    assert out == "run folder: run\n"
+    lines = err.splitlines()
+    assert [bool(re.match(r"epoch +\d/4  loss ", line)) for line in lines].count(True) == 4
+    assert sum(line.startswith("Switched to hard scaling at epoch 1, step 8 (as configured)") for line in lines) == 1
+    assert len(lines) <= 6, lines  # and that max_epochs is reached
+
+
+def test_run_that_stays_soft_says_that_it_proves_nothing(images: Path, tmp_path: Path, terminal: Terminal) -> None:
+    config = write_config(tmp_path / "a.yaml", images, trainer__callbacks=None, trainer__max_epochs=1)
+    assert cli.train(["--config", config, "--run_dir", "run"]) == 0
+    assert "still in penalty mode and proves nothing" in terminal.read()[0]
+    assert not Path("run/checkpoints/best.ckpt").exists()
+    assert Path("run/checkpoints/last.ckpt").exists()
+
+
+def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.yaml", images, trainer__callbacks=None, trainer__max_epochs=1)
+    values = yaml.safe_load(Path(config).read_text())
+    values["model"] = {
+        "class_path": "l2nnn_lightning.OrdinaryClassifier",
+        "init_args": {"network": "mnist_small_plain", "network_args": {"channels": [2], "dense": [4]}},
+    }
+    Path(config).write_text(yaml.safe_dump(values))
+    assert cli.train(["--config", config, "--run_dir", "run"]) == 0
+    assert Path("run/checkpoints/best.ckpt").exists()
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "args", "message"),
+    [
+        ({"model__omeega": 1.0}, [], "Option 'omeega' is not accepted"),
+        ({"trainer__max_epoch": 1}, [], "max_epoch"),
+        ({}, ["--bogus", "1"], "--bogus"),
+        ({}, ["--data.label_noise", "1.5"], "error: label_noise must be in [0, 1], got 1.5\n"),
+        ({}, ["--data.label_noise", "much"], "label_noise"),
+        ({}, ["--data.batch_size", "0"], "error: batch_size must be >= 1, got 0\n"),
+        ({}, ["--data.val_size", "5000"], "val_size must be smaller"),
+        ({}, ["--data.root", "/nowhere"], "/nowhere is not a folder"),
+        ({}, ["--data", "Nothing"], "Nothing"),
+        ({}, ["--model.network", "resnet"], "network must be one of mnist_small,"),
+        ({}, ["--model.network_args", "{width: 3}"], "'width'"),
+        ({}, ["--model.omega", "-1"], "error: omega must be at least 0, got -1.0\n"),
+        ({}, ["--model.penalty_weight", "-1"], "error: penalty_weight must be at least 0, got -1.0\n"),
+        ({}, ["--model.radii", "[0.5, 0.5]"], "radii must hold one or more different values"),
+        ({}, ["--trainer.max_epochs", "x"], "\"trainer.max_epochs\": expected <class 'int'>, got x\n"),
+        ({}, ["--seed_everything", "x"], "expected <class 'bool'> or <class 'int'>, got x\n"),
+        ({}, ["--trainer.accelerator", "abacus"], "abacus"),
+        ({}, ["--trainer.devices", "0"], "devices"),
+        ({}, ["--optimizer", "SGD"], "--optimizer"),
+        ({}, ["--best_metric", "val/nothing"], "val/nothing"),
+        (
+            {
+                "trainer__callbacks": [
+                    {"class_path": "l2nnn_lightning.training.callbacks.HardScalingSwitch", "init_args": {"patience": 0}}
+                ]
+            },
+            [],
+            "error: patience must be at least 1, got 0\n",
+        ),
+        ({}, ["--ckpt_path", "nothing.ckpt"], "error: there is no checkpoint nothing.ckpt: name"),
+    ],
+)
+def test_bad_value_is_refused_in_one_line(
+    images: Path,
+    tmp_path: Path,
+    terminal: Terminal,
+    changes: dict[str, Any],
+    args: list[str],
+    message: str,
+) -> None:
+    line = terminal.error_line(cli.train, "--config", write_config(tmp_path / "a.yaml", images, **changes), *args)
+    assert message in line
+    assert len(line) < 700
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["test"], "train.py has no command 'test'"),
+        (["--config", "nothing.yaml"], "there is no config nothing.yaml"),
+        (["--config", "torn.yaml"], "error: Problems parsing config"),
+        (["--config", "binary.yaml"], "error: "),
+    ],
+)
+def test_bad_command_or_config_is_refused_in_one_line(terminal: Terminal, args: list[str], message: str) -> None:
+    Path("torn.yaml").write_text("model: [a, b\n  c: }")
+    Path("binary.yaml").write_bytes(bytes(range(256)))
+    assert message in terminal.error_line(cli.train, *args)
+
+
+class Harmful:
+    """What an attacker would put into a file that is loaded carelessly."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def damaged_checkpoints(good: bytes) -> dict[str, bytes]:
+    torch.save({"state_dict": Harmful()}, "harmful_torch.ckpt")
+    torch.save({"state_dict": {}}, "other.ckpt")
+    torch.save([1, 2], "list.ckpt")
+    return {
+        "harmful_pickle.ckpt": pickle.dumps(Harmful()),
+        "truncated.ckpt": good[: len(good) // 2],
+        "cut_end.ckpt": good[:-10],
+        "empty.ckpt": b"",
+        "text.ckpt": b"not a checkpoint\n" * 100,
+    }
+
+
+@pytest.mark.parametrize("command", [cli.train, cli.evaluate])
+def test_damaged_checkpoint_is_refused_and_never_executed(
+    finished: Path, images: Path, tmp_path: Path, terminal: Terminal, command: Callable[..., int]
+) -> None:
+    for name, content in damaged_checkpoints((finished / "checkpoints" / "last.ckpt").read_bytes()).items():
+        Path(name).write_bytes(content)
+    config = ["--config", write_config(tmp_path / "a.yaml", images)] if command is cli.train else ["--output", "out"]
+    for path in sorted(tmp_path.glob("*.ckpt")):
+        line = terminal.error_line(command, *config, "--ckpt_path", path.name)
+        assert line.startswith(f"error: {path.name} "), path.name
+    assert not Path("executed").exists()
+    assert not Path("runs").exists()
+    assert not Path("out").exists()
+
+
+def test_existing_run_is_refused_and_left_untouched(
+    finished: Path, images: Path, tmp_path: Path, terminal: Terminal
+) -> None:
+    before = snapshot(finished)
+    line = terminal.error_line(
+        cli.train, "--config", write_config(tmp_path / "a.yaml", images), "--run_dir", str(finished)
+    )
+    assert "already holds a run: choose another --run_dir" in line
+    assert snapshot(finished) == before
+
+
+def test_checkpoint_of_another_network_is_refused(
+    finished: Path, images: Path, tmp_path: Path, terminal: Terminal
+) -> None:
+    before = snapshot(finished)
+    config = write_config(tmp_path / "a.yaml", images, model__network_args={"dense": [7]})
+    line = terminal.error_line(
+        cli.train, "--config", config, "--ckpt_path", str(finished / "checkpoints" / "last.ckpt")
+    )
+    assert "was written by another network" in line
+    assert snapshot(finished) == before
+
+
+def test_checkpoint_without_training_state_is_refused(
+    finished: Path, images: Path, tmp_path: Path, terminal: Terminal
+) -> None:
+    checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    del checkpoint["optimizer_states"]
+    torch.save(checkpoint, "weights.ckpt")
+    line = terminal.error_line(
+        cli.train, "--config", write_config(tmp_path / "a.yaml", images), "--ckpt_path", "weights.ckpt"
+    )
+    assert "weights.ckpt holds weights only" in line
+
+
+@pytest.mark.slow
+def test_scripts_print_one_line_in_a_fresh_process(images: Path, tmp_path: Path) -> None:
+    """Nothing is captured or configured by pytest there. One process runs both: it takes seconds to start."""
+    program = """
+import runpy, sys
+for argv in (["train.py", "--config", "a.yaml", "--data.label_noise=1.5"], ["evaluate.py", "--ckpt_path", "a.yaml"]):
+    sys.argv = argv
+    try:
+        runpy.run_path(f"{sys.path[0]}/{argv[0]}", run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 2
+"""
+    write_config(tmp_path / "a.yaml", images)
+    program = program.replace("{sys.path[0]}", str(ROOT))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: label_noise must be in [0, 1], got 1.5"
+    assert lines[1:] == ["error: a.yaml is in no run folder: say where to write with --output"]
+    assert done.returncode == 0
+
+
+# --- resuming ---
+
+
+class Killer(pl.Callback):
+    """End the process in mid-epoch as a power cut would: no handler runs, nothing is flushed."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), 9)
+
+
+def train_and_be_killed(args: list[str], step: int) -> None:
+    """Run the command in a forked process, which spares it the imports, until it kills itself."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with contextlib.suppress(Exception):
+                build = cli.TrainCLI.instantiate_trainer
+
+                def with_killer(self: cli.TrainCLI, **kwargs: Any) -> pl.Trainer:
+                    trainer = build(self, **kwargs)
+                    trainer.callbacks.insert(0, Killer(step))  # type: ignore[attr-defined]
+                    return trainer
+
+                cli.TrainCLI.instantiate_trainer = with_killer  # type: ignore[method-assign]
+                cli.train(args)
+                traceback.print_stack()
+        finally:
+            os._exit(77)  # it should never come to this
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == 9
+
+
+def tensors(run: Path) -> dict[str, Tensor]:
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    found = {f"weights {key}": value for key, value in checkpoint["state_dict"].items()}
+    for number, state in checkpoint["optimizer_states"][0]["state"].items():
+        found |= {f"optimizer {number} {key}": value for key, value in state.items()}
+    return found
+
+
+def assert_same_state(run: Path, other: Path) -> None:
+    ours, theirs = tensors(run), tensors(other)
+    assert ours.keys() == theirs.keys()
+    different = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    assert not different
+
+
+@pytest.mark.parametrize("step", [6, 10], ids=["before the switch", "after the switch"])
+@pytest.mark.parametrize("augment", ["none", "shift"])
+def test_killed_run_is_resumed_bit_for_bit(images: Path, tmp_path: Path, step: int, augment: str) -> None:
+    changes: dict[str, Any] = {"data__augment": augment, "data__label_noise": 0.2}
+    config = write_config(tmp_path / "a.yaml", images, **changes)
+    assert cli.train(["--config", config, "--run_dir", "whole"]) == 0
+    train_and_be_killed(["--config", config, "--run_dir", "torn"], step)
+    last = torch.load("torn/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == step // 4 * 4
+    torch.rand(7)  # what the generators hold must not matter
+    assert cli.train(["--ckpt_path", "torn/checkpoints/last.ckpt"]) == 0  # its own config is found
+    assert_same_state(Path("torn"), Path("whole"))
+    keys = list(rows(Path("whole"))[0])
+    whole = [[row[key] for key in keys] for row in rows(Path("whole"))]
+    assert [[row[key] for key in keys] for row in rows(Path("torn"))] == whole
+    assert len(whole) == 8  # a row of training and one of validation for each epoch
+    best = [torch.load(f"{run}/checkpoints/best.ckpt", weights_only=True)["state_dict"] for run in ("torn", "whole")]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[1])
+
+
+def test_resumed_run_drops_the_rows_of_an_epoch_that_it_repeats(finished: Path, tmp_path: Path) -> None:
+    """A run may be killed after an epoch's rows are written and before its checkpoint is."""
+    run = tmp_path / "run"
+    for name, content in snapshot(finished).items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content)
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    before = rows(run)
+    with (run / "metrics.csv").open("a") as file:
+        file.write(",".join("99" if key in ("epoch", "step") else "" for key in before[0]) + "\n")
+    assert checkpoint["global_step"] == 16
+    assert cli.train(["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs=5"]) == 0
+    after = rows(run)
+    assert [row["step"] for row in after] == [row["step"] for row in before] + ["19", "19"]
+    shared = before[0].keys()
+    assert [{key: row[key] for key in shared} for row in after[:8]] == before
+
+
+def test_resuming_into_another_run_is_refused(finished: Path, tmp_path: Path, terminal: Terminal) -> None:
+    Path("other").mkdir()
+    Path("other/metrics.csv").write_text("epoch,step\n")
+    last = str(finished / "checkpoints" / "last.ckpt")
+    assert "already holds a run" in terminal.error_line(cli.train, "--ckpt_path", last, "--run_dir", "other")
+    assert Path("other/metrics.csv").read_text() == "epoch,step\n"
+
+
+def test_config_of_a_resumed_run_starts_afresh(finished: Path, tmp_path: Path) -> None:
+    for name, content in snapshot(finished).items():
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_bytes(content)
+    assert cli.train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs=5"]) == 0
+    assert cli.train(["--config", "run/config.yaml", "--run_dir", "new"]) == 0
+    assert torch.load("new/checkpoints/last.ckpt", weights_only=True)["global_step"] == 20
+    assert [row["epoch"] for row in rows(Path("new"))] == list("0011223344")
+
+
+def test_resuming_needs_a_config(finished: Path, tmp_path: Path, terminal: Terminal) -> None:
+    Path("lonely.ckpt").write_bytes((finished / "checkpoints" / "last.ckpt").read_bytes())
+    assert "give one with --config" in terminal.error_line(cli.train, "--ckpt_path", "lonely.ckpt")

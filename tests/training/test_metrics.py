@@ -1,0 +1,126 @@
+import math
+import multiprocessing
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torchmetrics import MetricCollection
+
+from l2nnn_lightning.training.metrics import CertifiedAccuracy, ConfidenceGap, MeanRadius, radius_key
+
+RADII = [0.5, 1.0, 1.58, 3.0]
+
+
+def made_up(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 10, n)
+    prediction = np.where(rng.random(n) < 0.8, label, (label + 1) % 10)
+    gap = rng.exponential(2.0, n).astype(np.float32)
+    return torch.tensor(prediction), torch.tensor(label), torch.tensor(gap), torch.tensor(gap / 2)
+
+
+@pytest.mark.parametrize(("radius", "key"), [(1.58, "1_58"), (0.5, "0_5"), (3, "3"), (0, "0"), (36 / 255, "0_141176")])
+def test_radius_key_has_no_dots(radius: float, key: str) -> None:
+    assert radius_key(radius) == key
+
+
+@pytest.mark.parametrize("radius", [-0.1, math.inf, math.nan])
+def test_radius_key_refuses_what_is_no_radius(radius: float) -> None:
+    with pytest.raises(ValueError, match="radius must be finite and >= 0"):
+        radius_key(radius)
+
+
+def test_metrics_agree_with_numpy_over_uneven_batches() -> None:
+    prediction, label, gap, radius = made_up(1003, seed=0)
+    metrics = MetricCollection({"gap": ConfidenceGap(), "certified": CertifiedAccuracy(RADII), "radius": MeanRadius()})
+    for part in torch.arange(1003).split(100):
+        metrics.update(gap=gap[part], prediction=prediction[part], label=label[part], radius=radius[part])
+    values = metrics.compute()
+
+    right = (prediction == label).numpy()
+    expected = [np.mean(right & (radius.numpy() >= r)) for r in RADII]
+    assert values["certified"].tolist() == pytest.approx(expected, abs=1e-6)
+    assert values["gap"].item() == pytest.approx(gap.numpy().astype(np.float64).mean(), rel=1e-6)
+    assert values["radius"].item() == pytest.approx(np.where(right, radius.numpy(), 0).mean(), rel=1e-6)
+
+
+def test_certified_accuracy_never_counts_radius_zero_or_a_wrong_label() -> None:
+    metric = CertifiedAccuracy([0.0, 1.0])
+    metric.update(torch.tensor([1, 1, 1]), torch.tensor([1, 2, 1]), torch.tensor([0.0, 9.0, 1.0]))
+    assert metric.compute().tolist() == pytest.approx([1 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("threshold", [0.7, 1.58, 0.1, 36 / 255])
+def test_certified_accuracy_does_not_round_a_radius_up(threshold: float) -> None:
+    # float32(0.7) lies below 0.7: it must not count as certified at 0.7, the next float32 must.
+    candidates = np.array([np.float32(threshold)] * 3)
+    candidates[0] = np.nextafter(candidates[1], np.float32(0))
+    candidates[2] = np.nextafter(candidates[1], np.float32(9))
+    metric = CertifiedAccuracy([threshold])
+    metric.update(torch.zeros(3), torch.zeros(3), torch.tensor(candidates))
+    assert metric.compute().item() == pytest.approx(np.mean(candidates.astype(np.float64) >= threshold))
+
+
+def test_collections_do_not_merge_metrics_of_different_radii() -> None:
+    # The first batch gives both the same counts, which is when torchmetrics would merge them.
+    metrics = MetricCollection({"near": CertifiedAccuracy([0.5]), "far": CertifiedAccuracy([2.0])})
+    for radius in (3.0, 1.0):
+        metrics.update(prediction=torch.tensor([4]), label=torch.tensor([4]), radius=torch.tensor([radius]))
+    values = metrics.compute()
+    assert (values["near"].item(), values["far"].item()) == (1.0, 0.5)
+
+
+def test_reset_forgets_samples_and_keeps_radii() -> None:
+    metric = CertifiedAccuracy(RADII)
+    prediction, label, _, radius = made_up(50, seed=1)
+    first = metric(prediction, label, radius)
+    metric.reset()
+    metric.update(prediction, label, radius)
+    assert torch.equal(metric.compute(), first)
+    assert 0 < first[0] < 1
+
+
+@pytest.mark.parametrize("radii", [[], [1.0, 1.0], [-1.0], [math.inf]])
+def test_certified_accuracy_refuses_bad_radii(radii: list[float]) -> None:
+    with pytest.raises(ValueError, match="radi"):
+        CertifiedAccuracy(radii)
+
+
+def test_metrics_refuse_mismatched_shapes() -> None:
+    with pytest.raises(ValueError, match="vectors of one length"):
+        MeanRadius().update(torch.zeros(3), torch.zeros(2), torch.zeros(3))
+    with pytest.raises(ValueError, match="vectors of one length"):
+        ConfidenceGap().update(torch.zeros(3, 10))
+
+
+def run_rank(rank: int, address: str, results: "SimpleQueue[list[float]]") -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    gap = [torch.tensor([4.0, 1.0, 2.0]), torch.tensor([6.0])][rank]
+    label = torch.zeros(len(gap))
+    prediction = torch.where(gap == 1.0, 1.0, 0.0)
+    certified, mean_gap, mean_radius = CertifiedAccuracy([0.5, 2.0, 3.0]), ConfidenceGap(), MeanRadius()
+    certified.update(prediction, label, gap / 2)
+    mean_gap.update(gap)
+    mean_radius.update(prediction, label, gap / 2)
+    results.put([*certified.compute().tolist(), mean_gap.compute().item(), mean_radius.compute().item()])
+    dist.destroy_process_group()
+
+
+def test_two_processes_with_uneven_shares_agree_with_one(tmp_path: Path) -> None:
+    # Forked, and not spawned, because importing torch twice takes longer than everything else here.
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    address = f"file://{tmp_path / 'meeting'}"
+    workers = [context.Process(target=run_rank, args=(rank, address, results)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+    for _ in workers:
+        # By hand: radii 2, wrong, 1, 3 of four samples; gaps 4 + 1 + 2 + 6.
+        assert results.get() == [0.75, 0.5, 0.25, 3.25, 1.5]
