@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from l2nnn_lightning.evaluation import AttackInfo, Records, RunInfo
+from l2nnn_lightning.evaluation.measure.records import Records
+from l2nnn_lightning.evaluation.measure.run import AttackInfo, RunInfo
 
 ATTACKS = (
     AttackInfo("cw", "L2", eps=3.0, max_iter=1000, minimum_norm=True),

@@ -3,7 +3,7 @@ import torch
 from made_up_records import made_up_images, made_up_records
 from matplotlib.figure import Figure
 
-from l2nnn_lightning.evaluation import AttackInfo
+from l2nnn_lightning.evaluation.measure.run import AttackInfo
 from l2nnn_lightning.evaluation.report.iterations_figure import choose_budgets, plot_iterations
 
 SHORT = AttackInfo("cw@100", "L2", eps=3.0, max_iter=100)

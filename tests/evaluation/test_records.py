@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_up_records import made_up_records
 
-from l2nnn_lightning.evaluation import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
 
 
 def assert_same(left: Records, right: Records) -> None:

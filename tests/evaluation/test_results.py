@@ -5,16 +5,16 @@ import pytest
 from made_up_records import ATTACKS, made_up_records, made_up_run
 from results_contract import RESULT_KEYS
 
-from l2nnn_lightning.evaluation import (
-    AttackInfo,
-    AttackRecords,
-    Records,
+from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.results import (
     certified_accuracy,
+    certified_curve,
     gap_bins,
     robust_accuracy,
+    robust_curve,
     summarize,
 )
-from l2nnn_lightning.evaluation.measure.results import certified_curve, robust_curve
+from l2nnn_lightning.evaluation.measure.run import AttackInfo
 
 RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from made_up_records import ATTACKS, made_up_records
 
-from l2nnn_lightning.evaluation import AttackRecords, CertificateViolation, Records, check_sound
+from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.soundness import CertificateViolation, check_sound
 
 
 def with_attack(records: Records, name: str, row: int, norm: float, prediction: int | None = None) -> Records:

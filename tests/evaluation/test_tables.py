@@ -3,8 +3,8 @@ import io
 from made_up_records import ATTACKS, made_up_records, made_up_run
 from rich.console import Console
 
-from l2nnn_lightning.evaluation import bin_rows, gap_bins, rich_table, summarize, summary_rows
-from l2nnn_lightning.evaluation.report.tables import markdown_table
+from l2nnn_lightning.evaluation.measure.results import gap_bins, summarize
+from l2nnn_lightning.evaluation.report.tables import bin_rows, markdown_table, rich_table, summary_rows
 
 RADII = (0.5, 1.58)
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from made_up_records import ATTACKS, made_up_images, made_up_records, made_up_run
 
-from l2nnn_lightning.evaluation import AttackRecords, CertificateViolation, Records, bin_radius, write_evaluation
+from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.soundness import CertificateViolation
+from l2nnn_lightning.evaluation.report.write import bin_radius, write_evaluation
 
 RADII = (0.5, 1.0, 1.58)
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -1,0 +1,90 @@
+"""Command lines from typed dataclasses. Nothing heavy is imported, so that a typo is answered at once."""
+
+import dataclasses
+import difflib
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_type_hints
+
+from jsonargparse import ArgumentParser
+
+__all__ = ["did_you_mean", "one_line", "parse_options"]
+
+Options = TypeVar("Options")
+
+
+def parse_options(
+    kind: type[Options], args: Sequence[str], prog: str, positional: Mapping[str, str] | None = None
+) -> Options:
+    """Read a command line into a dataclass.
+
+    Every field is an option of its name, with the type and the default of the field and the help of the class's
+    docstring (``Args:``). A field of type ``bool`` with the default False may be given as a flag, without a value.
+
+    Args:
+        kind: the dataclass; its ``__post_init__`` may refuse values with a ValueError.
+        args: the command line.
+        prog: the command's name, for messages.
+        positional: the fields that are given by their place instead, each with argparse's ``nargs``.
+
+    Raises:
+        ArgumentError: in one line, with the nearest option where the name of one is mistyped.
+    """
+    parser = ArgumentParser(prog=prog, description=(kind.__doc__ or "").split("\n")[0], exit_on_error=False)
+    hints = get_type_hints(kind)
+    for name, nargs in (positional or {}).items():
+        parser.add_argument(name, nargs=nargs, type=_item(hints[name]))
+    parser.add_class_arguments(kind, skip=set(positional or {}), as_group=False)
+    flags = {f"--{field.name}" for field in dataclasses.fields(kind) if hints[field.name] is bool}  # type: ignore[arg-type]
+    try:
+        values = parser.parse_args(_with_values(args, flags))
+        return kind(**{name: values[name] for name in hints})
+    except (ArgumentError, ValueError) as error:
+        known = [f"--{field.name}" for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        raise ArgumentError(None, f"{did_you_mean(one_line(error), known)}; see {prog} --help") from error
+
+
+def did_you_mean(message: str, known: Iterable[str]) -> str:
+    """Add to a message about an unrecognised option the known one that is nearest to it.
+
+    Example:
+        >>> did_you_mean("unrecognized arguments: --limti 3", ["--limit", "--data"])
+        'unrecognized arguments: --limti 3: did you mean --limit?'
+    """
+    given = re.search(r"unrecognized arguments?: (--[\w.]+)", message)
+    nearest = difflib.get_close_matches(given[1], list(known), n=1) if given else []
+    return f"{message}: did you mean {nearest[0]}?" if nearest else message
+
+
+def one_line(error: BaseException) -> str:
+    """Cut jsonargparse's report on a value that fits none of several types down to the reasons that matter."""
+    text = str(error)
+    head = re.match(r'Parser key "[^"]*":', text)
+    given = re.search(r"^ *Given value: (.*)", text, re.MULTILINE)
+    while block := re.search(r"^ *Errors:\n( +)- ", text, re.MULTILINE):
+        errors = text[block.start() :].split(f"\n{block[1]}- ")[1:]
+        errors[-1] = errors[-1].split("\n")[0]
+        text = errors[0]
+        types = [re.fullmatch(r"Expected (?:a )?(?:<class '(\w+)'>|(.*))", error) for error in errors]
+        if given is not None and all(types):
+            names = [found[1] or found[2] for found in types if found and found[1] != "NoneType"]
+            text = f"expected {' or '.join(names)}, got {given[1]}"
+    words = [head[0] if head and head[0] not in text else "", *text.split()]
+    return " ".join(words).strip() or type(error).__name__
+
+
+def _with_values(args: Sequence[str], flags: set[str]) -> list[str]:
+    """Give flags without a value the value ``true``."""
+    full: list[str] = []
+    for position, arg in enumerate(args):
+        full.append(arg)
+        following = args[position + 1] if position + 1 < len(args) else "--"
+        if arg in flags and following not in ("true", "false"):
+            full.append("true")
+    return full
+
+
+def _item(hint: Any) -> Any:
+    """Return what one value of a list has for its type."""
+    return getattr(hint, "__args__", (hint,))[0]
