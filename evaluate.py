@@ -2,7 +2,7 @@
 
 import sys
 
-from l2nnn_lightning.training.cli import evaluate
+from l2nnn_lightning.__main__ import evaluate
 
 if __name__ == "__main__":
     sys.exit(evaluate())

@@ -2,7 +2,7 @@
 
 import sys
 
-from l2nnn_lightning.training.cli import train
+from l2nnn_lightning.__main__ import train
 
 if __name__ == "__main__":
     sys.exit(train())

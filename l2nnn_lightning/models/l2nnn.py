@@ -1,36 +1,67 @@
-"""A whole classifier: a nonexpansive trunk and a head."""
+"""A nonexpansive trunk and a head that turns its features into logits."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from l2nnn_lightning.models.base import Network, SignedRadius
+from l2nnn_lightning.models.options import check_choice
+from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule, Rule
+from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
+from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
-from l2nnn_lightning.nn.together import weights_together
+from l2nnn_lightning.nn.parametrization import harden
 from l2nnn_lightning.nn.trunk_norm import TrunkNorm
 
-__all__ = ["L2NNN"]
+__all__ = ["L2NNN", "CertificateKind", "Initialization"]
+
+CertificateKind = Literal["paper", "pairwise"]
+Initialization = Literal["principal", "orthogonal"]
 
 _TINY = 1e-6
+# Enough for the directions of a dense layer of 512 outputs, few enough for a second's work.
+_DIRECTION_IMAGES = 600
 
 
-class L2NNN(nn.Module):
+class L2NNN(Network):
     """A trunk whose features are nonexpansive in the image, and a head that turns them into logits.
 
     Args:
         trunk: images (B, C, H, W) to features (B, F), or (B, K, F) with a trunk per label.
         head: features to logits.
+        certificate: how a radius follows from the logits: ``paper``: gap / 2 for K overlapping L2NNNs, gap / sqrt(2)
+            for a single one; ``pairwise``: the minimum over the other labels of ``(y_i - y_j) / c_ij`` with c_ij the
+            norm of the difference of two rows (or the sum of two stacks' norms) times the exact norm of the trunk.
+        hard: begin with hard scaling instead of the penalty.
+        init: the initial weights: orthonormal rows, at random or along the principal directions of training images.
 
-    Shape:
-        (B, C, H, W) in [0, 1] -> (B, K).
+    Raises:
+        ValueError: if an option is none of its choices.
     """
 
-    def __init__(self, trunk: nn.Sequential, head: MultiHead | SingleHead) -> None:
+    can_prove = True
+
+    def __init__(
+        self,
+        trunk: nn.Sequential,
+        head: MultiHead | SingleHead,
+        certificate: CertificateKind = "paper",
+        hard: bool = False,
+        init: Initialization = "principal",
+    ) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head
-        self.trunk_norm = TrunkNorm()
-        self._convolves = any(isinstance(module, nn.Conv2d) for module in trunk.modules())
+        check_choice("certificate", certificate, CertificateKind)
+        check_choice("init", init, Initialization)
+        self.trunk, self.head, self.certificate, self.init = trunk, head, certificate, init
+        self.layout = _ChannelsLast() if any(isinstance(layer, nn.Conv2d) for layer in trunk.modules()) else None
+        orthogonal_(self)
+        if hard:
+            harden(self)
+        # Launchers of several processes seed anew before training, where the directions are rotated at random.
+        self._random_state = torch.get_rng_state()
 
     @property
     def gap_lipschitz(self) -> float:
@@ -42,27 +73,28 @@ class L2NNN(nn.Module):
         """Whether all labels see the same features."""
         return not any(isinstance(module, RepeatPerLabel) for module in self.trunk)
 
-    def pair_constants(self, *, quick: bool = False) -> Tensor:
-        """Bound how much each difference of two logits moves per unit of input, when hard: (K, K), float64.
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute the logits."""
+        logits: Tensor = self.head(self.trunk(image if self.layout is None else self.layout(image)))
+        return logits
 
-        Args:
-            quick: take 1 for the norm of the trunk, which takes a while to compute tightly.
-        """
-        return self.head.pair_constants(self.shares_trunk) * (1.0 if quick else self.trunk_norm(self.trunk))
+    def rule(self, *, quick: bool = False) -> Rule:
+        """Prove by the configured certificate, once hard; quickly, 1 stands for the exact norm of the trunk."""
+        if not self.is_hard:
+            return NothingProved()
+        if self.certificate == "paper":
+            return GapRule(self.gap_lipschitz)
+        return PairRule(self.head.pair_constants(self.shares_trunk) * (1.0 if quick else TrunkNorm()(self.trunk)))
 
-    def signed_radius(self, logits_BK: Tensor, label_B: Tensor, *, pairwise: bool) -> Tensor:
-        """Measure the certified radius of the true label, negative where another one wins; for training.
-
-        Args:
-            logits_BK: the outputs.
-            label_B: the true labels.
-            pairwise: divide by the distance of each pair of rows instead of one constant for all.
-
-        Returns:
-            (B,), differentiable, also through the rows.
-        """
+    def signed_radius(
+        self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False
+    ) -> SignedRadius:
+        """Divide the leads over the other labels by the certificate's constants, differentiable also through rows."""
+        if in_box:
+            raise ValueError("radii inside the image box need templates on raw pixels")
+        logits_BK = self(image) if logits_BK is None else logits_BK
         lead_BK = logits_BK.gather(1, label_B[:, None]) - logits_BK
-        rows_KF = self.head.rows() if pairwise and self.shares_trunk else None
+        rows_KF = self.head.rows() if self.certificate == "pairwise" and self.shares_trunk else None
         if rows_KF is None:
             lead_BK = lead_BK / self.gap_lipschitz
         else:
@@ -71,32 +103,36 @@ class L2NNN(nn.Module):
             # The label's own distance is 0, and its derivative is not a number.
             own_BK = torch.zeros_like(lead_BK, dtype=torch.bool).scatter(1, label_B[:, None], True)
             lead_BK = lead_BK / torch.where(own_BK, 1, apart_BK).clamp_min(_TINY)
-        return lead_BK.scatter(1, label_B[:, None], torch.inf).amin(1)
+        return SignedRadius(lead_BK.scatter(1, label_B[:, None], torch.inf).amin(1), logits_BK)
+
+    def start(self, images: Tensor, labels: Tensor, seed: int) -> None:  # noqa: ARG002 (the network's own draws)
+        """Point the rows along the principal directions of the first images, if asked to."""
+        if self.init == "principal":
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self._random_state)
+                principal_(self, images[:_DIRECTION_IMAGES].float() / 255)
+
+    def harden(self) -> Tensor | None:
+        """Make every layer hard; a positively homogeneous chain stays what it was, up to a factor per logit."""
+        divisor = keep_biases_in_scale(self.chain())
+        harden(self)
+        return divisor
 
     def chain(self) -> Iterator[nn.Module]:
         """Iterate over the layers in the order in which a signal passes them."""
         yield from self.trunk
         yield from self.head.layers()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Compute the logits."""
-        if self._convolves and image.device.type == "cpu":
-            image = _channels_last(image)
-        if not self.training or torch.compiler.is_compiling():
-            return self._logits(image)
-        with weights_together(self):
-            return self._logits(image)
 
-    def _logits(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.trunk(image))
-        return logits
-
-
-def _channels_last(image: Tensor) -> Tensor:
+class _ChannelsLast(nn.Module):
     """Lay images out with their channels last: maps then pool a good deal faster on a CPU. Gradients are as before."""
-    # A clone, because an image of one channel counts as either layout and would be left as it is.
-    laid_out = image.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
-    if laid_out.requires_grad:
-        # Attacks of other libraries view gradients as vectors.
-        laid_out.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
-    return laid_out
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.device.type != "cpu":
+            return image
+        # A clone, because an image of one channel counts as either layout and would be left as it is.
+        laid_out = image.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
+        if laid_out.requires_grad:
+            # Attacks of other libraries view gradients as vectors.
+            laid_out.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+        return laid_out

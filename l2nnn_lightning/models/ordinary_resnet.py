@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["plain_resnet"]
+from l2nnn_lightning.models.base import ImageShape, Network
+
+__all__ = ["PlainResNet"]
 
 
 class _Block(nn.Module):
@@ -26,15 +28,8 @@ class _Block(nn.Module):
         return out
 
 
-def plain_resnet(
-    image_shape: tuple[int, int, int],
-    num_labels: int,
-    *,
-    width: int = 64,
-    blocks: Sequence[int] = (2, 2, 2, 2),
-    dropout: float = 0.0,
-) -> nn.Sequential:
-    """Build a pre-activation residual network: by default the one of 18 layers, for images of about 32x32.
+class PlainResNet(Network, nn.Sequential):
+    """A pre-activation residual network: by default the one of 18 layers, for images of about 32x32.
 
     Args:
         image_shape: (channels, height, width) of the images.
@@ -43,26 +38,33 @@ def plain_resnet(
         blocks: residual blocks of each stage, >= 1 each.
         dropout: probability of leaving out each feature before the last layer, in [0, 1].
 
-    Returns:
-        The network: (B, C, H, W) -> (B, K).
-
     Raises:
         ValueError: if ``width`` or ``blocks`` is out of range.
 
     References:
         He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016.
     """
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
-    if len(blocks) == 0 or min(blocks) < 1:
-        raise ValueError(f"blocks must hold one or more numbers >= 1, got {tuple(blocks)}")
-    layers: list[nn.Module] = [nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False)]
-    inputs = width
-    for stage, count in enumerate(blocks):
-        outputs = width * 2**stage
-        for position in range(count):
-            layers.append(_Block(inputs, outputs, 2 if stage > 0 and position == 0 else 1))
-            inputs = outputs
-    layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    layers += [nn.Dropout(dropout), nn.Linear(inputs, num_labels)]
-    return nn.Sequential(*layers)
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        width: int = 64,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        dropout: float = 0.0,
+    ) -> None:
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        if len(blocks) == 0 or min(blocks) < 1:
+            raise ValueError(f"blocks must hold one or more numbers >= 1, got {tuple(blocks)}")
+        layers: list[nn.Module] = [nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False)]
+        inputs = width
+        for stage, count in enumerate(blocks):
+            outputs = width * 2**stage
+            for position in range(count):
+                layers.append(_Block(inputs, outputs, 2 if stage > 0 and position == 0 else 1))
+                inputs = outputs
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        layers += [nn.Dropout(dropout), nn.Linear(inputs, num_labels)]
+        super().__init__(*layers)

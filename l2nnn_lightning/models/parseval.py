@@ -1,16 +1,18 @@
 """Parseval networks (Cisse et al., 2017): orthonormal filters, convex aggregation (11), ReLU and max-pooling."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from l2nnn_lightning.models.base import ImageShape
 from l2nnn_lightning.models.l2nnn import L2NNN
+from l2nnn_lightning.models.options import check_kernel
 from l2nnn_lightning.nn.heads import SingleHead
-from l2nnn_lightning.nn.initialization import orthogonal_
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive, nonexpansive_layers
 
-__all__ = ["ConvexAggregation", "parseval_mnist", "parseval_retraction_"]
+__all__ = ["ConvexAggregation", "ParsevalNet", "parseval_retraction_"]
 
 
 class ConvexAggregation(nn.Module):
@@ -38,16 +40,8 @@ class ConvexAggregation(nn.Module):
         return mixed
 
 
-def parseval_mnist(
-    image_shape: tuple[int, int, int],
-    num_labels: int,
-    *,
-    channels: Sequence[int] = (16, 32),
-    kernel_size: int = 5,
-    dense: Sequence[int] = (256,),
-    bound: Bound = "gram",
-) -> L2NNN:
-    """Build the Parseval network of the size of ``mnist_small``.
+class ParsevalNet(L2NNN):
+    """The Parseval network of the size of the small MNIST L2NNN.
 
     Each convolution is followed by ReLU, an aggregation layer around a convolution of the same width, and 2x2
     max-pooling; dense layers and one orthonormal layer of K outputs end it. The copies that a convolution makes are
@@ -62,9 +56,7 @@ def parseval_mnist(
         kernel_size: their odd kernel size, at stride 1 with "same" zero padding.
         dense: outputs of each dense layer.
         bound: the bound of every layer; that of orthonormal rows is 1.
-
-    Returns:
-        The network, with orthogonal weights, soft.
+        **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
 
     Raises:
         ValueError: if the kernel is even or the image is too small for the poolings.
@@ -72,32 +64,39 @@ def parseval_mnist(
     References:
         Cisse et al., "Parseval Networks: Improving Robustness to Adversarial Examples", ICML 2017.
     """
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-    features, height, width = image_shape
-    if min(height, width) >> len(channels) == 0:
-        raise ValueError(f"images of {height}x{width} are too small for {len(channels)} poolings")
 
-    def convolution(inputs: int, outputs: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
-        return [nonexpansive(conv, bound), nn.ReLU()]
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        channels: Sequence[int] = (16, 32),
+        kernel_size: int = 5,
+        dense: Sequence[int] = (256,),
+        bound: Bound = "gram",
+        **options: Any,
+    ) -> None:
+        check_kernel(kernel_size, image_shape, len(channels))
+        features, height, width = image_shape
 
-    layers: list[nn.Module] = []
-    for filters in channels:
-        layers += [
-            *convolution(features, filters),
-            ConvexAggregation(nn.Sequential(*convolution(filters, filters))),
-            nn.MaxPool2d(2),
-        ]
-        features, height, width = filters, height // 2, width // 2
-    layers.append(nn.Flatten())
-    features *= height * width
-    for outputs in dense:
-        layers += [nonexpansive(nn.Linear(features, outputs), bound), nn.ReLU()]
-        features = outputs
-    network = L2NNN(nn.Sequential(*layers), SingleHead(features, num_labels, True, bound))
-    orthogonal_(network)
-    return network
+        def convolution(inputs: int, outputs: int) -> list[nn.Module]:
+            conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
+            return [nonexpansive(conv, bound), nn.ReLU()]
+
+        layers: list[nn.Module] = []
+        for filters in channels:
+            layers += [
+                *convolution(features, filters),
+                ConvexAggregation(nn.Sequential(*convolution(filters, filters))),
+                nn.MaxPool2d(2),
+            ]
+            features, height, width = filters, height // 2, width // 2
+        layers.append(nn.Flatten())
+        features *= height * width
+        for outputs in dense:
+            layers += [nonexpansive(nn.Linear(features, outputs), bound), nn.ReLU()]
+            features = outputs
+        super().__init__(nn.Sequential(*layers), SingleHead(features, num_labels, True, bound), **options)
 
 
 @torch.no_grad()

@@ -1,34 +1,24 @@
 """A small classifier that reads an image row by row (appendix A.4)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
-from l2nnn_lightning.models.activations import Activation, activation_of
+from l2nnn_lightning.models.base import ImageShape
 from l2nnn_lightning.models.l2nnn import L2NNN
+from l2nnn_lightning.models.options import Activation, activation_of, check_choice
 from l2nnn_lightning.nn.heads import MultiHead
-from l2nnn_lightning.nn.initialization import orthogonal_
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.recurrent import LastStep, Recurrent, RowsAsSteps
 
-__all__ = ["rows_rnn"]
+__all__ = ["RowsRNN"]
+
+Readout = Literal["last", "all"]
 
 
-def rows_rnn(
-    image_shape: tuple[int, int, int],
-    num_labels: int,
-    *,
-    hidden: Sequence[int] = (128,),
-    readout: Literal["last", "all"] = "all",
-    t: Literal["block", "channel"] = "channel",
-    dense: Sequence[int] = (128,),
-    head_hidden: Sequence[int] = (),
-    head_bias: bool = True,
-    activation: Activation = "maxmin",
-    bound: Bound = "operator_columns",
-) -> L2NNN:
-    """Build recurrent layers over an image's rows, shared dense layers and a stack per label.
+class RowsRNN(L2NNN):
+    """Recurrent layers over an image's rows, shared dense layers and a stack per label.
 
     Each logit is nonexpansive in the whole image. A layer whose outputs are all used is read as one L2NNN that gives
     all time steps; where only the last step of the last layer is used, that layer is read as overlapping L2NNNs, one a
@@ -45,34 +35,47 @@ def rows_rnn(
         head_bias: whether each logit adds a bias.
         activation: the nonlinearity of the trunk.
         bound: the bound of every layer.
-
-    Returns:
-        The network, with orthogonal weights, soft.
+        **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
 
     Raises:
         ValueError: if an option is out of range.
     """
-    if readout not in ("last", "all"):
-        raise ValueError(f"readout must be 'last' or 'all', got {readout!r}")
-    if not hidden:
-        raise ValueError("hidden must name at least one recurrent layer")
-    build, widening = activation_of(activation, (*hidden, *dense))
-    channels, height, width = image_shape
-    layers: list[nn.Module] = [RowsAsSteps()]
-    features = channels * width
-    for i, outputs in enumerate(hidden):
-        alone = readout == "last" and i == len(hidden) - 1
-        reading: Literal["overlapping", "joint"] = "overlapping" if alone else "joint"
-        layers.append(Recurrent(features, outputs, build(), reading, t=t, bound=bound))
-        features = outputs * widening
-    if readout == "last":
-        layers.append(LastStep())
-    else:
-        layers.append(nn.Flatten())
-        features *= height
-    for outputs in dense:
-        layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
-        features = outputs * widening
-    network = L2NNN(nn.Sequential(*layers), MultiHead(features, num_labels, head_hidden, head_bias, bound))
-    orthogonal_(network)
-    return network
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        hidden: Sequence[int] = (128,),
+        readout: Readout = "all",
+        t: Literal["block", "channel"] = "channel",
+        dense: Sequence[int] = (128,),
+        head_hidden: Sequence[int] = (),
+        head_bias: bool = True,
+        activation: Activation = "maxmin",
+        bound: Bound = "operator_columns",
+        **options: Any,
+    ) -> None:
+        check_choice("readout", readout, Readout)
+        if not hidden:
+            raise ValueError("hidden must name at least one recurrent layer")
+        build, widening = activation_of(activation, (*hidden, *dense))
+        channels, height, width = image_shape
+        layers: list[nn.Module] = [RowsAsSteps()]
+        features = channels * width
+        for i, outputs in enumerate(hidden):
+            alone = readout == "last" and i == len(hidden) - 1
+            reading: Literal["overlapping", "joint"] = "overlapping" if alone else "joint"
+            layers.append(Recurrent(features, outputs, build(), reading, t=t, bound=bound))
+            features = outputs * widening
+        if readout == "last":
+            layers.append(LastStep())
+        else:
+            layers.append(nn.Flatten())
+            features *= height
+        for outputs in dense:
+            layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
+            features = outputs * widening
+        super().__init__(
+            nn.Sequential(*layers), MultiHead(features, num_labels, head_hidden, head_bias, bound), **options
+        )

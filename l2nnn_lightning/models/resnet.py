@@ -2,40 +2,25 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
-from l2nnn_lightning.models.activations import Activation, activation_of
+from l2nnn_lightning.models.base import ImageShape
 from l2nnn_lightning.models.l2nnn import L2NNN
+from l2nnn_lightning.models.options import Activation, activation_of, check_kernel
 from l2nnn_lightning.nn.heads import MultiHead
-from l2nnn_lightning.nn.initialization import dirac_, orthogonal_
+from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.residual import Residual, SharedOver
 from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
-__all__ = ["resnet_l2nnn"]
+__all__ = ["ResNetL2NNN"]
 
 
-def resnet_l2nnn(
-    image_shape: tuple[int, int, int],
-    num_labels: int,
-    *,
-    channels: Sequence[int] = (48, 96),
-    depth: int = 2,
-    kernel_size: int = 3,
-    t: SharedOver = "channel",
-    initial_t: float = math.sqrt(0.5),
-    shared_t: bool = True,
-    normalize: bool = False,
-    dense: Sequence[int] = (256,),
-    head_hidden: Sequence[int] = (),
-    head_bias: bool = True,
-    activation: Activation = "maxmin",
-    mean: float | Sequence[float] = 0.5,
-    bound: Bound = "operator_columns",
-) -> L2NNN:
-    """Build stages of residual blocks, shared dense layers and a stack per label.
+class ResNetL2NNN(L2NNN):
+    """Stages of residual blocks (9), (10), shared dense layers and a stack per label.
 
     A stage regroups 2x2 pixels into channels, applies one convolution and the activation, then ``depth`` blocks (9),
     (10) whose branch is convolution, activation, convolution. Kernels begin as the identity: what a stage's first
@@ -58,44 +43,60 @@ def resnet_l2nnn(
         activation: the nonlinearity of the trunk.
         mean: what is subtracted from the images, one number or one per channel (A.5).
         bound: the bound of every layer.
-
-    Returns:
-        The network, soft, with delta kernels and orthogonal dense layers.
+        **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
 
     Raises:
         ValueError: if an option is out of range.
     """
-    if depth < 1 or not channels:
-        raise ValueError(f"depth must be at least 1 and channels not empty, got {depth} and {tuple(channels)}")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-    build, widening = activation_of(activation, (*channels, *dense))
 
-    def convolution(inputs: int, outputs: int) -> nn.Conv2d:
-        return nonexpansive(nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2), bound)
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        channels: Sequence[int] = (48, 96),
+        depth: int = 2,
+        kernel_size: int = 3,
+        t: SharedOver = "channel",
+        initial_t: float = math.sqrt(0.5),
+        shared_t: bool = True,
+        normalize: bool = False,
+        dense: Sequence[int] = (256,),
+        head_hidden: Sequence[int] = (),
+        head_bias: bool = True,
+        activation: Activation = "maxmin",
+        mean: float | Sequence[float] = 0.5,
+        bound: Bound = "operator_columns",
+        **options: Any,
+    ) -> None:
+        if depth < 1 or not channels:
+            raise ValueError(f"depth must be at least 1 and channels not empty, got {depth} and {tuple(channels)}")
+        check_kernel(kernel_size, image_shape, 0)
+        build, widening = activation_of(activation, (*channels, *dense))
 
-    features, rows, columns = image_shape
-    layers: list[nn.Module] = [SubtractMean(mean)]
-    down, right = -rows % 2 ** len(channels), -columns % 2 ** len(channels)
-    if down or right:
-        layers.append(nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2)))
-        rows, columns = rows + down, columns + right
-    for filters in channels:
-        layers += [PixelUnshuffle(2), convolution(4 * features, filters), build()]
-        features, rows, columns = filters * widening, rows // 2, columns // 2
-        for _ in range(depth):
-            branch = [convolution(features, features), build(), convolution(features * widening, features)]
-            if normalize:
-                branch += [SubtractBatchMean(features), BoundedScaling(features)]
-            shape = (features, rows, columns)
-            layers.append(Residual(nn.Sequential(*branch), t, shape, initial=initial_t, shared=shared_t))
-    layers.append(nn.Flatten())
-    features *= rows * columns
-    for outputs in dense:
-        layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
-        features = outputs * widening
-    head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
-    network = L2NNN(nn.Sequential(*layers), head)
-    orthogonal_(network)
-    dirac_(network)
-    return network
+        def convolution(inputs: int, outputs: int) -> nn.Conv2d:
+            return nonexpansive(nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2), bound)
+
+        features, rows, columns = image_shape
+        layers: list[nn.Module] = [SubtractMean(mean)]
+        down, right = -rows % 2 ** len(channels), -columns % 2 ** len(channels)
+        if down or right:
+            layers.append(nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2)))
+            rows, columns = rows + down, columns + right
+        for filters in channels:
+            layers += [PixelUnshuffle(2), convolution(4 * features, filters), build()]
+            features, rows, columns = filters * widening, rows // 2, columns // 2
+            for _ in range(depth):
+                branch = [convolution(features, features), build(), convolution(features * widening, features)]
+                if normalize:
+                    branch += [SubtractBatchMean(features), BoundedScaling(features)]
+                shape = (features, rows, columns)
+                layers.append(Residual(nn.Sequential(*branch), t, shape, initial=initial_t, shared=shared_t))
+        layers.append(nn.Flatten())
+        features *= rows * columns
+        for outputs in dense:
+            layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
+            features = outputs * widening
+        head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
+        super().__init__(nn.Sequential(*layers), head, **options)
+        dirac_(self)

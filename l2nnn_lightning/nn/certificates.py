@@ -1,14 +1,19 @@
 """From logits to what they prove: label, confidence gap, certified radius (Lemmas 1 and 6), and the pairwise radius."""
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from l2nnn_lightning.nn.double import to_double
 
 __all__ = [
     "Certificate",
+    "GapRule",
+    "NothingProved",
+    "PairRule",
+    "Rule",
     "certify_logits",
     "certify_pairs",
     "confidence_gap",
@@ -32,6 +37,83 @@ class Certificate(NamedTuple):
     label: Tensor
     gap: Tensor
     radius: Tensor
+
+
+class Rule(nn.Module):
+    """What logits prove of their images, for the weights as they were when the rule was made; it holds its constants.
+
+    A module, so that it becomes a part of an exported graph.
+
+    Attributes:
+        name: what the radius follows from, in a few words, for reports.
+        is_graph: whether it is a formula that a graph can hold, such as ONNX.
+    """
+
+    name: str
+    is_graph = True
+
+    @abstractmethod
+    def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
+        """Say what these logits of these images prove.
+
+        Args:
+            logits_BK: the network's outputs; float32 or float64.
+            image: (B, C, H, W) in [0, 1].
+        """
+
+    def in_box(self, logits_BK: Tensor, image: Tensor) -> tuple[Certificate, Tensor | None]:
+        """Prove radii in the whole space, and for an attacker whose images stay in [0, 1].
+
+        Returns:
+            The certificate; the radii inside the image box, (B,), never below its own, or None where the rule has none.
+        """
+        return self(logits_BK, image), None
+
+
+class NothingProved(Rule):
+    """The rule of ordinary networks and of soft ones: every radius is 0."""
+
+    name = "none"
+
+    def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:  # noqa: ARG002 (as Rule)
+        """Give label and gap alone."""
+        return no_certificate(logits_BK)
+
+
+class GapRule(Rule):
+    """The paper's rule: half the gap (Lemma 6), or the gap over sqrt(2) for a single L2NNN (Lemma 1).
+
+    Args:
+        gap_lipschitz: how much a difference of two logits moves per unit of input, at most: 2 or sqrt(2).
+    """
+
+    def __init__(self, gap_lipschitz: float) -> None:
+        super().__init__()
+        self.gap_lipschitz = gap_lipschitz
+        self.name = "gap/2" if gap_lipschitz == 2 else "gap/sqrt(2)"
+
+    def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
+        """Divide the gap, see :func:`certify_logits`."""
+        return certify_logits(logits_BK, self.gap_lipschitz, _norm(image))
+
+
+class PairRule(Rule):
+    """One constant for each pair of labels, see :func:`certify_pairs`.
+
+    Args:
+        constant_KK: how much each difference of two logits moves per unit of input, at most; float64.
+    """
+
+    name = "pairwise"
+
+    def __init__(self, constant_KK: Tensor) -> None:
+        super().__init__()
+        # No buffer: a module's cast to float32 would round it, up or down.
+        self.constant_KK = constant_KK
+
+    def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
+        """Take the minimum over the other labels."""
+        return certify_pairs(logits_BK, self.constant_KK, _norm(image))
 
 
 def confidence_gap(logits_BK: Tensor) -> Tensor:
@@ -123,6 +205,10 @@ def round_down(radius_B: Tensor, dtype: torch.dtype) -> Tensor:
     rounded_B = radius_B.clamp_max(torch.finfo(dtype).max).to(dtype)
     below_B = torch.nextafter(rounded_B, torch.zeros_like(rounded_B))
     return torch.where(rounded_B.to(radius_B.dtype) > radius_B, below_B, rounded_B)
+
+
+def _norm(image: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(image.flatten(1), dim=1)
 
 
 def _rounding(logits_BK: Tensor, signal_B: Tensor | None) -> Tensor:

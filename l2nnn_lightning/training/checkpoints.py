@@ -1,111 +1,146 @@
-"""Reading checkpoints: never executed, and every way of being broken said in one line."""
+"""What our checkpoints hold: read without executing anything, and every way of being broken said in one line."""
 
 import pickle
 import warnings
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from l2nnn_lightning.data import ImageDataModule, build_datamodule
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.training.factories import build
 from l2nnn_lightning.training.weights_file import SUFFIX, read_weights
 
-__all__ = [
-    "check_resumable",
-    "load_classifier",
-    "load_pretrained",
-    "pretrained_names",
-    "pretrained_path",
-    "read_checkpoint",
-    "run_folder_of",
-]
+__all__ = ["Checkpoint", "load_pretrained", "pretrained_names", "pretrained_path", "run_folder_of"]
 
 #: The folder of the trained classifiers that come with the package.
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
-_CLASSIFIERS: dict[str, type[Classifier]] = {kind.__name__: kind for kind in (L2NNNClassifier, OrdinaryClassifier)}
+_CLASSIFIERS: dict[str, type[Classifier]] = {
+    kind.__name__: kind for kind in (L2NNNClassifier, OrdinaryClassifier, Classifier)
+}
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of ours onto the CPU, with ``weights_only=True``: nothing in it is executed.
-
-    Args:
-        path: a ``.ckpt`` file, a ``.safetensors`` file of ``export``, or the name of a pretrained classifier.
-
-    Returns:
-        Its contents.
-
-    Raises:
-        UserError: if there is no such file, it is damaged, or it is something else.
-    """
-    path = (None if Path(path).exists() else pretrained_path(str(path))) or Path(path)
-    if path.suffix == SUFFIX:
-        return read_weights(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path / 'checkpoints' / 'best.ckpt'}")
-    if not path.is_file():
-        pretrained = "".join(f", or {name}" for name in pretrained_names())
-        raise UserError(f"there is no checkpoint {path}: name a .ckpt file from the checkpoints of a run{pretrained}")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # such a file is refused below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} was not read: it holds more than weights and plain values, or is damaged") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or no checkpoint: use another one, such as last.ckpt") from error
-    parts = ("state_dict", "hyper_parameters", "l2nnn_lightning")
-    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
-        raise UserError(f"{path} is not a checkpoint of l2nnn_lightning: it was written by something else")
-    return checkpoint
-
-
-def check_resumable(classifier: Classifier, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Refuse to resume from a checkpoint without the state of the training, or of another network.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of ours, on the CPU, and where it came from.
 
     Args:
-        classifier: what is about to be trained.
-        checkpoint: as from :func:`read_checkpoint`.
-        path: its file, for the message.
-
-    Raises:
-        UserError: if the checkpoint cannot be resumed from.
+        path: its file.
+        contents: ``state_dict``, ``hyper_parameters`` and ``l2nnn_lightning``, and of a training the rest of its state.
     """
-    if not {"global_step", "optimizer_states", "loops"} <= set(checkpoint):
-        raise UserError(f"{path} holds weights only: resume from a full checkpoint, such as last.ckpt")
-    mine, saved = (
-        {key: value.shape for key, value in part["state_dict"].items()}
-        for part in ({"state_dict": classifier.state_dict()}, checkpoint)
-    )
-    if mine != saved:
-        raise UserError(f"{path} was written by another network: resume with the config of its own run")
 
+    path: Path
+    contents: dict[str, Any]
 
-def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
-    """Build the classifier that a checkpoint holds, in evaluation mode on the CPU.
+    @classmethod
+    def read(cls, path: str | Path) -> "Checkpoint":
+        """Read a checkpoint with ``weights_only=True``: nothing in it is executed.
 
-    Args:
-        path: as for :func:`read_checkpoint`.
+        Args:
+            path: a ``.ckpt`` file, a ``.safetensors`` file of ``export``, or the name of a pretrained classifier.
 
-    Returns:
-        The classifier and the checkpoint's contents.
+        Raises:
+            UserError: if there is no such file, it is damaged, or it is something else.
+        """
+        path = (None if Path(path).exists() else pretrained_path(str(path))) or Path(path)
+        if path.suffix == SUFFIX:
+            return cls(path, read_weights(path))
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path / 'checkpoints/best.ckpt'}")
+        if not path.is_file():
+            pretrained = "".join(f", or {name}" for name in pretrained_names())
+            raise UserError(f"there is no checkpoint {path}: name a .ckpt file of a run{pretrained}")
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected pickle protocol")  # such a file is refused below
+                contents = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{path} was not read: it holds more than weights and plain values, or is damaged"
+            ) from error
+        except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged or no checkpoint: use another one, such as last.ckpt") from error
+        parts = ("state_dict", "hyper_parameters", "l2nnn_lightning")
+        if not isinstance(contents, dict) or not all(isinstance(contents.get(part), dict) for part in parts):
+            raise UserError(f"{path} is not a checkpoint of l2nnn_lightning: it was written by something else")
+        return cls(path, contents)
 
-    Raises:
-        UserError: if the checkpoint cannot be read or does not fit its own description.
-    """
-    checkpoint = read_checkpoint(path)
-    kind = _CLASSIFIERS.get(checkpoint["l2nnn_lightning"].get("classifier"))
-    if kind is None:
-        raise UserError(f"{path} holds an unknown kind of classifier: use the version that wrote it")
-    try:
-        classifier = kind(**checkpoint["hyper_parameters"])
-        classifier.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} does not fit its network: {' '.join(str(error).split())[:200]}") from error
-    classifier.on_load_checkpoint(checkpoint)
-    return classifier.eval(), checkpoint
+    @property
+    def run_folder(self) -> Path | None:
+        """The run folder of ``RUN/checkpoints/NAME.ckpt``; None for a checkpoint elsewhere."""
+        return run_folder_of(self.path)
+
+    def classifier(self) -> Classifier:
+        """Build the classifier, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: if the checkpoint does not fit its own description.
+        """
+        name = str(self.contents["l2nnn_lightning"].get("classifier"))
+        try:
+            kind = _CLASSIFIERS.get(name) or build({"class_path": name}, Classifier).func  # type: ignore[attr-defined]
+            return kind.from_contents(self.contents).eval()
+        except (RuntimeError, TypeError, ValueError, KeyError) as error:
+            raise UserError(f"{self.path} does not fit its network: {' '.join(str(error).split())[:250]}") from error
+
+    def datamodule(self, name: str | None = None, root: str | Path | None = None) -> ImageDataModule:
+        """Build the data set of the training, with the same split and label noise, or another one whose images fit.
+
+        Args:
+            name: the data set, if another.
+            root: where it is, if not where it was in training.
+
+        Raises:
+            UserError: if it is not known, or does not fit the network.
+        """
+        described = self.contents["l2nnn_lightning"].get("data")
+        if name is not None and (described is None or described["name"] != name):
+            described = {"name": name, "init_args": {}}
+        if described is None:
+            raise UserError(f"{self.path} does not say what it was trained on: name the data set with --data")
+        options = {**described["init_args"], **({} if root is None else {"root": str(root)})}
+        datamodule = build_datamodule(described["name"], options)
+        shape, labels = (self.contents["hyper_parameters"][key] for key in ("image_shape", "num_labels"))
+        if tuple(datamodule.image_shape) != tuple(shape) or datamodule.num_labels != labels:
+            raise UserError(
+                f"{datamodule.name} has {datamodule.num_labels} labels and images of {tuple(datamodule.image_shape)}, "
+                f"the checkpoint {labels} and {tuple(shape)}: use the data it was trained on"
+            )
+        return datamodule
+
+    def label_names(self) -> list[str]:
+        """Find the names of the labels in the checkpoint or ask the data set; else number them."""
+        count: int = self.contents["hyper_parameters"]["num_labels"]
+        names: list[str] = self.contents["l2nnn_lightning"].get("label_names") or []
+        if not names:
+            try:
+                names = list(self.datamodule().label_names)
+            except (ValueError, OSError):  # another package's data set, or a folder of images that is not here
+                names = []
+        return names if len(names) == count else [str(label) for label in range(count)]
+
+    def check_resumable(self, classifier: Classifier) -> None:
+        """Refuse to resume a training without its state, or of another network.
+
+        Args:
+            classifier: what is about to be trained.
+
+        Raises:
+            UserError: if the checkpoint cannot be resumed from.
+        """
+        if not {"global_step", "optimizer_states", "loops"} <= set(self.contents):
+            raise UserError(f"{self.path} holds weights only: resume from a full checkpoint, such as last.ckpt")
+        mine, saved = (
+            {key: value.shape for key, value in state.items()}
+            for state in (classifier.state_dict(), self.contents["state_dict"])
+        )
+        if mine != saved:
+            raise UserError(f"{self.path} was written by another network: resume with the config of its own run")
 
 
 def run_folder_of(path: str | Path) -> Path | None:
@@ -136,4 +171,4 @@ def load_pretrained(name: str) -> Classifier:
     path = pretrained_path(name)
     if path is None:
         raise UserError(f"there is no pretrained classifier {name!r}: choose from {', '.join(pretrained_names())}")
-    return load_classifier(path)[0]
+    return Checkpoint.read(path).classifier()

@@ -1,296 +1,328 @@
-"""The L2NNN classifier, as a LightningModule; it holds no mathematics of its own. Beside it, the baseline."""
+"""The classifiers, as LightningModules; they hold no mathematics and know no kinds of networks or objectives."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Self
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
 
 from l2nnn_lightning.data import Batch, ImageDataModule
-from l2nnn_lightning.models import L2NNN, L2NNNS, TemplateNet, build_network
-from l2nnn_lightning.nn import harden, penalty
-from l2nnn_lightning.nn.certificates import (
-    Certificate,
-    certify_logits,
-    certify_pairs,
-    confidence_gap,
-    no_certificate,
-    round_down,
-)
-from l2nnn_lightning.nn.continuity import keep_biases_in_scale
-from l2nnn_lightning.nn.initialization import principal_
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.models import Certified, ConvL2NNN, MadryNet, Network, NetworkFactory
+from l2nnn_lightning.models.base import certify
+from l2nnn_lightning.nn import penalty
+from l2nnn_lightning.nn.certificates import Certificate, confidence_gap
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers
-from l2nnn_lightning.training.classifier_base import Classifier, Optimizer
-from l2nnn_lightning.training.classifier_ordinary import OrdinaryClassifier
-from l2nnn_lightning.training.losses import L2NNNLoss, OffsetCrossEntropy, RadiusHinge, RadiusSigmoid
-from l2nnn_lightning.training.schedules import Schedule
+from l2nnn_lightning.nn.precision import full_precision
+from l2nnn_lightning.training.factories import build, describe
+from l2nnn_lightning.training.metrics import EvaluationMetrics
+from l2nnn_lightning.training.objectives import CrossEntropy, Objective, ObjectiveFactory, PaperLoss
+from l2nnn_lightning.training.old_checkpoints import upgrade
+from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.schedule import CosineAfterSwitch, ScheduleFactory
 
 __all__ = ["Classifier", "L2NNNClassifier", "OrdinaryClassifier"]
 
-# Enough for the directions of a dense layer of 512 outputs, few enough for a second's work.
-_DIRECTION_IMAGES = 600
+_RADII = (0.5, 1.0, 1.58)
+_FACTORIES: dict[str, type] = {
+    "network": Network,
+    "objective": Objective,
+    "optimizer": torch.optim.Optimizer,
+    "scheduler": LRScheduler,
+}
 
 
-class L2NNNClassifier(Classifier):
-    """An L2-nonexpansive classifier: its confidence gap is a guaranteed distance to the nearest adversarial example.
+class Classifier(pl.LightningModule):
+    """A network with what trains it: objective, optimizer, schedule, metrics, checkpoints.
 
-    Trains the paper's loss (3), or another objective, with the penalty (7) while soft; :class:`HardScalingSwitch` makes
-    it hard. Templates on raw pixels have no layer to scale and prove their radii from the start.
+    Network, objective, optimizer and scheduler are given as classes or as ``functools.partial`` of them; in a config
+    by ``class_path`` and ``init_args``. Checkpoints keep them as plain values.
 
     Args:
-        network: name of the network, see ``l2nnn_lightning.models.L2NNNS``.
-        network_args: its options that differ from the defaults.
+        network: takes (image_shape, num_labels); see ``l2nnn_lightning.models``.
+        objective: takes (num_labels); see ``l2nnn_lightning.training.objectives``.
+        optimizer: takes the parameters; each nonexpansive weight comes as a group of its own, which names its
+            ``columns``. Any of ``torch.optim`` will do.
+        scheduler: takes the optimizer; it is stepped once a batch.
         image_shape: (channels, height, width) of the images; set from the data by the command line.
         num_labels: the number of labels; set from the data by the command line.
-        init: the initial weights: orthonormal rows, at random or along the principal directions of training images.
-        start_hard: begin with hard scaling instead of the penalty.
-        certificate: how a radius follows from the logits: the paper's rule, gap / 2 for K overlapping L2NNNs and
-            gap / sqrt(2) for a single one; or the minimum over the other labels of ``(y_i - y_j) / c_ij`` with c_ij the
-            norm of the difference of two rows (or the sum of two stacks' norms) times the exact norm of the trunk.
-            Templates have a rule of their own, the distance to the cells of rival templates.
-        objective: what is minimised: the paper's loss; the offset cross-entropy ``CE((y - u onehot) T) / T``; or, with
-            r the certified radius of the true label, negative where another one wins, the hinge ``max(margin - r, 0)``
-            or the smooth count ``sigmoid((margin - r) T) / T`` of what is not certified at the margin.
-        offset: u of the offset cross-entropy.
-        temperature: T of the offset cross-entropy and of the smooth count.
-        margin: the radius that the last two ask for.
-        margin_in_box: whether they ask for it inside the image box only (templates on raw pixels).
-        penalty_weight: lambda, the weight of the penalty (7) while soft, >= 0.
-        gamma: the weight of L_b (5).
-        omega: the weight of L_c (6), which rewards the gap.
-        omega_late: its weight in the late part of the training, if another: first the gap, then accuracy.
-        late: the fraction of the epochs after which that part begins, in [0, 1].
-        z: the sharpness of L_c.
-        u: the initial scales of L_a (4).
-        v: the (initial) scale of L_b.
-        train_v: whether v is trained.
-        adversarial_terms: the loss terms that see adversarial images, where the data has them: L_a, or L_a and L_b.
-            The other objectives see these instead of the images.
         radii: the L2 radii at which certified accuracy is measured in validation.
-        optimizer: the optimizer.
-        learning_rate: the base learning rate.
-        scale_lr: multiply it by ``16 / sqrt(inputs)`` for each nonexpansive weight, so that a step of Adam turns the
-            rows of every layer by the same angle; noise in long rows would inflate b(W).
-        weight_decay: as the optimizer defines it.
-        schedule: what the learning rate does after the switch.
-        warmup_steps: steps of linear warm-up, at the start and at the switch.
-        final_lr: the last learning rate as a fraction of the one after the switch.
+        penalty_weight: lambda, the weight of the penalty (7) while the network is soft, >= 0.
+
+    Attributes:
+        penalty_scale: what the penalty's weight is multiplied with now.
 
     Shape:
         (B, C, H, W) in [0, 1] -> (B, K).
 
     Raises:
-        ValueError: if an argument is out of range, or a name is unknown.
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
         self,
-        network: str = "mnist_small",
-        network_args: dict[str, Any] | None = None,
+        network: NetworkFactory,
+        objective: ObjectiveFactory,
+        optimizer: OptimizerCallable = ScaledAdam,
+        scheduler: ScheduleFactory = CosineAfterSwitch,
         image_shape: Sequence[int] = (1, 28, 28),
         num_labels: int = 10,
-        init: Literal["orthogonal", "principal"] = "principal",
-        start_hard: bool = False,
-        certificate: Literal["paper", "pairwise"] = "paper",
-        objective: Literal["paper", "offset_cross_entropy", "radius_hinge", "radius_sigmoid"] = "paper",
-        offset: float = 1.0,
-        temperature: float = 4.0,
-        margin: float = 2.0,
-        margin_in_box: bool = False,
+        radii: Sequence[float] = _RADII,
         penalty_weight: float = 0.1,
-        gamma: float = 1.0,
-        omega: float = 0.5,
-        omega_late: float | None = None,
-        late: float = 0.7,
-        z: float = 10.0,
-        u: float = 1.0,
-        v: float = 1.0,
-        train_v: bool = True,
-        adversarial_terms: Literal["a", "ab"] = "a",
-        radii: Sequence[float] = (0.5, 1.0, 1.58),
-        optimizer: Optimizer = "adam",
-        learning_rate: float = 1e-3,
-        scale_lr: bool = True,
-        weight_decay: float = 0.0,
-        schedule: Schedule = "cosine",
-        warmup_steps: int = 50,
-        final_lr: float = 0.01,
     ) -> None:
-        super().__init__(
-            build_network(L2NNNS, network, image_shape, num_labels, network_args),
-            image_shape,
-            num_labels,
-            radii,
-            optimizer,
-            learning_rate,
-            weight_decay,
-            schedule,
-            warmup_steps,
-            final_lr,
-        )
+        super().__init__()
+        if num_labels < 2:
+            raise ValueError(f"num_labels must be at least 2, got {num_labels}")
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"image_shape must be (channels, height, width), got {tuple(image_shape)}")
         if not penalty_weight >= 0:
             raise ValueError(f"penalty_weight must be at least 0, got {penalty_weight}")
-        if init not in ("orthogonal", "principal"):
-            raise ValueError(f"init must be 'orthogonal' or 'principal', got {init!r}")
-        self.save_hyperparameters(ignore=["_class_path", "_instantiator"])
-        if omega_late is not None and not omega_late >= 0:
-            raise ValueError(f"omega_late must be at least 0, got {omega_late}")
-        if not 0 <= late <= 1:
-            raise ValueError(f"late must be in [0, 1], got {late}")
-        self.penalty_weight = penalty_weight
-        self.omega_late, self.late = omega_late, late
-        if certificate not in ("paper", "pairwise"):
-            raise ValueError(f"certificate must be 'paper' or 'pairwise', got {certificate!r}")
-        if margin_in_box and not (isinstance(self.network, TemplateNet) and self.network.sees_pixels):
-            raise ValueError("margin_in_box needs templates on raw pixels: network: templates, trunk: identity")
-        self.pairwise, self.margin_in_box = certificate == "pairwise", margin_in_box
-        self.loss: L2NNNLoss | OffsetCrossEntropy | RadiusHinge | RadiusSigmoid
-        if objective == "paper":
-            self.loss = L2NNNLoss(num_labels, gamma, omega, z, u, v, train_v, adversarial_terms)
-        elif objective == "offset_cross_entropy":
-            self.loss = OffsetCrossEntropy(offset, temperature)
-        elif objective == "radius_hinge":
-            self.loss = RadiusHinge(margin)
-        elif objective == "radius_sigmoid":
-            self.loss = RadiusSigmoid(margin, temperature)
-        else:
-            known = "'paper', 'offset_cross_entropy', 'radius_hinge' or 'radius_sigmoid'"
-            raise ValueError(f"objective must be {known}, got {objective!r}")
-        if start_hard:
-            harden(self.network)
-        if not self.is_hard:
-            self.schedule_start = None
-        self._penalised = not self.is_hard
-        self.scale_lr = scale_lr
-        self._is_fresh, self.init = True, init
-        # Launchers of several processes seed anew before setup, where the directions are rotated at random.
-        self._random_state = torch.get_rng_state()
+        given = {"network": network, "objective": objective, "optimizer": optimizer, "scheduler": scheduler}
+        described = {name: describe(factory) for name, factory in given.items()}
+        self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.num_labels, self.radii = num_labels, tuple(radii)
+        shapes = {"image_shape": list(image_shape), "num_labels": num_labels}
+        self.save_hyperparameters({**described, **shapes, "radii": list(radii), "penalty_weight": penalty_weight})
+        self.network = network(self.image_shape, num_labels)
+        self.objective = objective(num_labels)
+        self.objective.check(self.network)
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
+        self._is_fresh = True
+        self._is_soft: bool | None = None
+        self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
+        self.train_gap = MeanMetric()
+        self.evaluated = EvaluationMetrics(num_labels, self.radii)
 
-    def setup(self, stage: str) -> None:
-        """Start fresh weights from training images, alike on every process.
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path | IO[bytes], map_location: Any = "cpu", **changes: Any
+    ) -> Self:
+        """Build a classifier from a checkpoint, of this version or an earlier one; nothing in it is executed.
 
-        Templates begin at k-means centres, other weights along the principal directions of the first images.
+        Args:
+            checkpoint_path: the file.
+            map_location: as for ``torch.load``.
+            **changes: constructor arguments that differ from the checkpoint's.
+
+        Raises:
+            ValueError: if the checkpoint names what is not there or not trusted, see :func:`factories.build`.
         """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self._is_fresh and isinstance(datamodule, ImageDataModule):
-            assert datamodule.train_set is not None
-            images, labels = datamodule.train_set.images, datamodule.train_set.labels
-            if isinstance(self.network, TemplateNet):
-                self.network.place(images, labels, datamodule.seed)
-            elif self.init == "principal":
-                with torch.random.fork_rng(devices=[]):
-                    torch.set_rng_state(self._random_state)
-                    principal_(self.network, images[:_DIRECTION_IMAGES].float() / 255)
-        self._is_fresh = False
+        changes = {name: change for name, change in changes.items() if name not in ("weights_only", "strict")}
+        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        return cls.from_contents(checkpoint, **changes)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Group the parameters by learning rate: one group per nonexpansive weight, and the rest."""
-        if not self.scale_lr:
-            return super().parameter_groups()
-        groups: list[dict[str, Any]] = []
-        for layer, scaling in nonexpansive_layers(self.network):
-            raw = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
-            columns = scaling.matrices(raw).shape[-1]
-            groups.append({"params": [raw], "lr": self.learning_rate * 16 / columns**0.5})
-        weights = {id(group["params"][0]) for group in groups}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in weights]
-        return [*groups, {"params": rest}]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the schedule; loaded weights are not initialised again."""
-        super().on_load_checkpoint(checkpoint)
-        self._is_fresh = False
+    @classmethod
+    def from_contents(cls, checkpoint: Mapping[str, Any], **changes: Any) -> Self:
+        """Build a classifier from the contents of a checkpoint."""
+        checkpoint = upgrade(checkpoint)
+        options = dict(checkpoint["hyper_parameters"])
+        for name, kind in _FACTORIES.items():
+            options[name] = build(options[name], kind)
+        classifier = cls(**{**options, **changes})
+        classifier.load_state_dict(checkpoint["state_dict"])
+        classifier.on_load_checkpoint(dict(checkpoint))
+        return classifier
 
     @property
     def is_hard(self) -> bool:
-        """Whether certificates hold: every nonexpansive layer is hard, or there is none to be hardened."""
-        return super().is_hard or (isinstance(self.network, TemplateNet) and self.network.sees_pixels)
+        """Whether certificates hold."""
+        return self.network.is_hard
 
-    @property
-    def radius_kind(self) -> str:
-        """The rule that gives the radii: the paper's, pair by pair, or distances between templates' cells."""
-        if isinstance(self.network, TemplateNet):
-            return "distance to rival templates' cells"
-        if self.pairwise:
-            return "pairwise"
-        return "gap/2" if self.network.gap_lipschitz == 2 else "gap/sqrt(2)"
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits: (B, C, H, W) in [0, 1] -> (B, K).
 
-    def prove(
-        self, image: Tensor, logits_BK: Tensor, *, in_box: bool = False, quick: bool = False
-    ) -> tuple[Certificate, Tensor | None]:
-        """Say what these logits of these images prove, by the configured rule: nothing while not hard."""
-        network = self.network
-        if not self.is_hard:
-            return no_certificate(logits_BK), None
-        if isinstance(network, TemplateNet):
-            label_B, dtype = logits_BK.argmax(1), logits_BK.dtype
-            radius_B, box_B = network.certify(image, label_B, box=in_box, quick=quick)
-            radius_B = round_down(radius_B, dtype).to(image.device)
-            box_B = None if box_B is None else round_down(box_B, dtype).to(image.device)
-            return Certificate(label_B, confidence_gap(logits_BK), radius_B), box_B
-        signal_B = torch.linalg.vector_norm(image.flatten(1), dim=1)
-        if self.pairwise and isinstance(network, L2NNN):
-            return certify_pairs(logits_BK, network.pair_constants(quick=quick), signal_B), None
-        gap_lipschitz: float = network.gap_lipschitz  # type: ignore[assignment]
-        return certify_logits(logits_BK, gap_lipschitz, signal_B), None
+        Raises:
+            UserError: if the images have another size than the network was built for.
+        """
+        if image.dim() != 4 or tuple(image.shape[1:]) != self.image_shape:
+            raise UserError(
+                f"this network takes images of shape (batch, {', '.join(map(str, self.image_shape))}), "
+                f"got {tuple(image.shape)}: use the data set it was trained on, or resize"
+            )
+        logits: Tensor = self.network(image)
+        return logits
+
+    def certify(self, image: Tensor) -> Certificate:
+        """Predict and prove: label, confidence gap and certified L2 radius of each image.
+
+        Runs in evaluation mode, without autocast and TF32, in the precision of the weights. A radius of 0 proves
+        nothing; so it is wherever the network is not hard. For many batches, use :meth:`certified`.
+
+        Args:
+            image: (B, C, H, W) in [0, 1].
+
+        Returns:
+            Tensors (B,).
+        """
+        training = self.training
+        self.eval()
+        try:
+            return certify(self, self.network.rule(), image)[0]
+        finally:
+            self.train(training)
+
+    def certified(self) -> Certified:
+        """Copy the network as it is shipped: plain layers with the rule of their proof."""
+        return Certified(self.network).to(self.device)
+
+    def setup(self, stage: str) -> None:
+        """Start fresh weights from training images, alike on every process."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and self._is_fresh and isinstance(datamodule, ImageDataModule):
+            assert datamodule.train_set is not None
+            self.network.start(datamodule.train_set.images, datamodule.train_set.labels, datamodule.seed)
+        self._is_fresh = False
 
     def attack_logits(self, image: Tensor) -> Tensor:
-        """Compute the logits as the loss sees them: L_a scales them by u."""
-        logits: Tensor = self(image)
-        return self.loss.scaled(logits) if isinstance(self.loss, L2NNNLoss) else logits
+        """Compute what adversarial training attacks: the logits as the objective sees them."""
+        return self.objective.attacked(self(image))
 
     def on_train_epoch_start(self) -> None:
-        """Look up the mode once an epoch, since reading it from the device would stall every step; set omega."""
-        self._penalised = not self.is_hard
+        """Tell the objective how far the training is."""
         epochs = self.trainer.max_epochs
-        is_late = epochs is not None and epochs > 0 and self.current_epoch >= self.late * epochs
-        if self.omega_late is not None and is_late and isinstance(self.loss, L2NNNLoss):
-            self.loss.omega = self.omega_late
+        self.objective.begin_epoch(self.current_epoch / epochs if epochs is not None and epochs > 0 else 0.0)
 
-    def on_validation_epoch_start(self) -> None:
-        """Look up the mode where nothing is trained: a loaded network has another one than a new one."""
-        if self.trainer.validating:
-            self._penalised = not self.is_hard
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Compute the loss of a batch and log it."""
+        if batch_index == 0 or self._is_soft is None:
+            # Once an epoch, since reading the mode from the device stalls.
+            self._is_soft = not self.is_hard
+        logits, terms = self.objective(self.network, batch)
+        self._penalise(terms, self._is_soft)
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in terms.items()},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch.image),
+        )
+        self.train_accuracy.update(logits.detach(), batch.label)
+        self.train_gap.update(confidence_gap(logits.detach()))
+        return terms["loss"]
 
-    def on_test_epoch_start(self) -> None:
-        """Look up the mode."""
-        self._penalised = not self.is_hard
+    def on_train_epoch_end(self) -> None:
+        """Log training accuracy and gap, and the learning rate."""
+        self.log("train/accuracy", self.train_accuracy)
+        self.log("train/gap_mean", self.train_gap)
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
-    def harden(self) -> None:
-        """Make the network hard; the function, and with it L_a, stays what it was up to a factor per label."""
-        divisor = keep_biases_in_scale(self.network.chain()) if isinstance(self.network, L2NNN) else None
-        if divisor is not None and isinstance(self.loss, L2NNNLoss):
-            self.loss.follow_scaling(divisor)
-        harden(self.network)
-        self._penalised = False
+    def validation_step(self, batch: Batch, _batch_index: int) -> None:
+        """Add a batch to the metrics of the epoch."""
+        self._evaluate(batch)
 
-    def training_terms(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute logits and loss; a template's radius finds both at once."""
-        if isinstance(self.loss, (RadiusHinge, RadiusSigmoid)) and isinstance(self.network, TemplateNet):
-            image = batch.image if batch.adversarial is None else batch.adversarial
-            radius, logits = self.network.signed_radius(image, batch.label, box=self.margin_in_box)
-            return logits, self._with_penalty(self.loss(radius))
-        return super().training_terms(batch)
+    def test_step(self, batch: Batch, _batch_index: int) -> None:
+        """Add a batch to the metrics of the epoch."""
+        self._evaluate(batch)
 
-    def loss_terms(self, batch: Batch, logits_BK: Tensor) -> dict[str, Tensor]:
-        """Compute the objective, plus the penalty (7) in penalty mode."""
-        adversarial = None if batch.adversarial is None else self(batch.adversarial)
-        if isinstance(self.loss, L2NNNLoss):
-            return self._with_penalty(self.loss(logits_BK, batch.label, adversarial))
-        attacked = logits_BK if adversarial is None else adversarial
-        if isinstance(self.loss, OffsetCrossEntropy):
-            return self._with_penalty(self.loss(attacked, batch.label))
-        image = batch.image if batch.adversarial is None else batch.adversarial
-        return self._with_penalty(self.loss(self._signed_radius(image, attacked, batch.label)))
+    def predict_step(self, batch: Batch, _batch_index: int) -> Certificate:
+        """Predict and prove."""
+        return self.certify(batch.image)
 
-    def _signed_radius(self, image: Tensor, logits_BK: Tensor, label_B: Tensor) -> Tensor:
-        if isinstance(self.network, TemplateNet):
-            return self.network.signed_radius(image, label_B, box=self.margin_in_box).radius
-        assert isinstance(self.network, L2NNN)
-        return self.network.signed_radius(logits_BK, label_B, pairwise=self.pairwise)
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the epoch."""
+        self._log_evaluation("val")
 
-    def _with_penalty(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self._penalised:
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the epoch."""
+        self._log_evaluation("test")
+
+    def _penalise(self, terms: dict[str, Tensor], is_soft: bool) -> None:
+        if is_soft and self.network.can_prove:
             terms["penalty"] = penalty(self.network)
-            terms["loss"] = terms["loss"] + self.penalty_weight * terms["penalty"]
-        return terms
+            terms["loss"] = terms["loss"] + self.penalty_weight * self.penalty_scale * terms["penalty"]
+
+    def _evaluate(self, batch: Batch) -> None:
+        is_hard = self.is_hard
+        with full_precision(batch.image.device):
+            image = batch.image.to(next(self.parameters()).dtype)
+            logits = self(image)
+            _, terms = self.objective(self.network, Batch(image, batch.label), logits)
+        self._penalise(terms, not is_hard)
+        certificate, _ = certify(self, self.network.rule(quick=True), image)
+        self.evaluated.update(logits, batch.label, certificate, terms["loss"], is_hard)
+
+    def _log_evaluation(self, stage: str) -> None:
+        for name, value in self.evaluated.compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name in ("accuracy", "gap_mean"))
+        self.evaluated.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer, with one group per nonexpansive weight, and the schedule over the whole training."""
+        groups: list[dict[str, Any]] = []
+        for layer, scaling in nonexpansive_layers(self.network):
+            raw: Tensor = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+            groups.append({"params": [raw], "columns": scaling.matrices(raw).shape[-1]})
+        weights = {id(group["params"][0]) for group in groups}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in weights]
+        optimizer = self.optimizer([*groups, {"params": rest}] if rest else groups)
+        scheduler = self.scheduler(optimizer)
+        if isinstance(scheduler, CosineAfterSwitch):
+            soft = self.network.can_prove and not self.is_hard
+            scheduler.begin(int(self.trainer.estimated_stepping_batches), soft=soft)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def harden(self, lr_factor: float = 1.0) -> None:
+        """Make the network hard; the function, and with it L_a, stays what it was up to a factor per label.
+
+        Args:
+            lr_factor: the learning rate from here on, as a multiple of the base.
+        """
+        divisor = self.network.harden()
+        if divisor is not None:
+            self.objective.follow_scaling(divisor)
+        self._is_soft = False
+        scheduler = None if self._trainer is None else self.lr_schedulers()
+        if isinstance(scheduler, CosineAfterSwitch):
+            scheduler.restart(lr_factor)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what evaluation and resuming need, as plain values."""
+        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
+        checkpoint["l2nnn_lightning"] = {
+            "version": metadata.version("l2nnn-lightning"),
+            "classifier": type(self).__name__,
+            "data": datamodule.describe() if isinstance(datamodule, ImageDataModule) else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 (Lightning's hook)
+        """Keep loaded weights: they are not set anew before training."""
+        self._is_fresh = False
+
+
+class L2NNNClassifier(Classifier):
+    """An L2-nonexpansive classifier: its confidence gap is a guaranteed distance to the nearest adversarial example.
+
+    Trains the paper's network with the paper's loss (3) by default, with the penalty (7) while soft;
+    :class:`HardScalingSwitch` makes it hard. See :class:`Classifier` for the arguments.
+    """
+
+    def __init__(
+        self, network: NetworkFactory = ConvL2NNN, objective: ObjectiveFactory = PaperLoss, **options: Any
+    ) -> None:
+        super().__init__(network, objective, **options)
+
+
+class OrdinaryClassifier(Classifier):
+    """An ordinary classifier trained with cross-entropy, as a baseline: it proves nothing.
+
+    With adversarial batches it is trained on these alone, as Madry et al. (2017) do. See :class:`Classifier` for the
+    arguments.
+    """
+
+    def __init__(
+        self,
+        network: NetworkFactory = MadryNet,
+        objective: ObjectiveFactory = CrossEntropy,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, objective, optimizer, **options)

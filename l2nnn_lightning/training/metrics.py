@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchmetrics import Metric
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
 
-__all__ = ["CertifiedAccuracy", "ConfidenceGap", "MeanRadius", "radius_key"]
+from l2nnn_lightning.nn.certificates import Certificate
+
+__all__ = ["CertifiedAccuracy", "EvaluationMetrics", "radius_key"]
 
 
 def radius_key(radius: float) -> str:
@@ -30,44 +33,6 @@ def radius_key(radius: float) -> str:
     if not (math.isfinite(radius) and radius >= 0):
         raise ValueError(f"a radius must be finite and >= 0, got {radius}")
     return f"{radius:g}".replace(".", "_")
-
-
-class ConfidenceGap(Metric):
-    """Average the confidence gap, section 2.3: largest logit minus second largest.
-
-    ``mean_n g(x_n)``, over all samples, right or wrong.
-
-    Shape:
-        - ``update(gap)``: floating (B,)
-        - ``compute()``: scalar; nan before any sample
-
-    Example:
-        >>> metric = ConfidenceGap()
-        >>> metric.update(torch.tensor([1.0, 2.5, 1.0]))
-        >>> metric.compute()
-        tensor(1.5000)
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    gap_sum: Tensor
-    gap_count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("gap_sum", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("gap_count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, gap: Tensor) -> None:
-        """Add a batch of gaps."""
-        _check_vectors(gap=gap)
-        self.gap_sum += gap.detach().float().sum()
-        self.gap_count += gap.numel()
-
-    def compute(self) -> Tensor:
-        """Return the mean gap."""
-        return self.gap_sum / self.gap_count
 
 
 class CertifiedAccuracy(Metric):
@@ -126,43 +91,41 @@ class CertifiedAccuracy(Metric):
         return self.certified / self.certified_count
 
 
-class MeanRadius(Metric):
-    """Average the certified radius, counting it only where the prediction is correct.
+class EvaluationMetrics(nn.Module):
+    """What validation and test measure of an epoch, summed over batches and processes.
 
-    ``mean_n (radius_n if prediction_n = label_n else 0)``: the area under the curve of certified accuracy
-    against radius.
-
-    Shape:
-        - ``update(prediction, label, radius)``: integer (B,), integer (B,), floating (B,)
-        - ``compute()``: scalar; nan before any sample
-
-    Example:
-        >>> metric = MeanRadius()
-        >>> metric.update(torch.tensor([7, 2]), torch.tensor([7, 3]), torch.tensor([2.0, 1.0]))
-        >>> metric.compute()
-        tensor(1.)
+    Args:
+        num_labels: the number of labels.
+        radii: L2 radii of certified accuracy.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    radius_sum: Tensor
-    radius_count: Tensor
-
-    def __init__(self) -> None:
+    def __init__(self, num_labels: int, radii: Sequence[float]) -> None:
         super().__init__()
-        self.add_state("radius_sum", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("radius_count", torch.tensor(0), dist_reduce_fx="sum")
+        self.accuracy = MulticlassAccuracy(num_labels, average="micro")
+        self.certified = CertifiedAccuracy(radii)
+        self.loss, self.gap_mean, self.radius_mean, self.hard = (MeanMetric() for _ in range(4))
 
-    def update(self, prediction: Tensor, label: Tensor, radius: Tensor) -> None:
-        """Add a batch of predictions, true labels and certified radii."""
-        _check_vectors(prediction=prediction, label=label, radius=radius)
-        self.radius_sum += radius.detach().float()[prediction == label].sum()
-        self.radius_count += label.numel()
+    def update(self, logits_BK: Tensor, label_B: Tensor, certificate: Certificate, loss: Tensor, is_hard: bool) -> None:
+        """Add a batch; a radius counts as 0 where the prediction is wrong."""
+        self.accuracy.update(logits_BK, label_B)
+        self.certified.update(certificate.label, label_B, certificate.radius)
+        self.loss.update(loss, len(label_B))
+        self.gap_mean.update(certificate.gap)
+        self.radius_mean.update(torch.where(certificate.label == label_B, certificate.radius, 0))
+        # Noted with the batch, since averaged weights may have been put back by the end of the epoch.
+        self.hard.update(float(is_hard))
 
-    def compute(self) -> Tensor:
-        """Return the mean radius."""
-        return self.radius_sum / self.radius_count
+    def compute(self) -> dict[str, Tensor]:
+        """Return every number by its name."""
+        names = ("loss", "accuracy", "gap_mean", "radius_mean", "hard")
+        values: dict[str, Tensor] = {name: getattr(self, name).compute() for name in names}
+        certified = zip(self.certified.radii, self.certified.compute(), strict=True)
+        return values | {f"certified_{radius_key(radius)}": value for radius, value in certified}
+
+    def reset(self) -> None:
+        """Begin another epoch."""
+        for metric in (self.loss, self.accuracy, self.gap_mean, self.radius_mean, self.hard, self.certified):
+            metric.reset()
 
 
 def _round_up(radius: float) -> float:

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from l2nnn_lightning.training.classifier import L2NNNClassifier
+from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["BestCheckpoint", "LastCheckpoint"]
 
@@ -34,10 +34,10 @@ class BestCheckpoint(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Refuse every checkpoint of a network that proves nothing yet."""
-        module = trainer.lightning_module
+        module: Classifier = trainer.lightning_module  # type: ignore[assignment]
         # What was validated, and is saved, may be an average of weights that is not hard yet.
         was_hard = bool(trainer.callback_metrics.get("val/hard", True))
-        if isinstance(module, L2NNNClassifier) and not (module.is_hard and was_hard):
+        if module.network.can_prove and not (module.is_hard and was_hard):
             return False
         return super().check_monitor_top_k(trainer, current)
 

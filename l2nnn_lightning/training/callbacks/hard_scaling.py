@@ -1,15 +1,16 @@
 """The switch from the penalty (7) to hard scaling W / sqrt(b(W)) close to convergence (appendix A.1)."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.nn import largest_bound
-from l2nnn_lightning.training.classifier import L2NNNClassifier
+from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["HardScalingSwitch"]
 
@@ -100,25 +101,26 @@ class HardScalingSwitch(pl.Callback):
         if self.switched_at is not None and self.switched_at == trainer.current_epoch - 1:
             # Early stopping and checkpoints look at an epoch's metrics after this callback: they saw soft ones since.
             _forget_scores(trainer)
-        if not isinstance(pl_module, L2NNNClassifier) or pl_module.is_hard:
+        if not _is_soft(pl_module):
             return
         if self.switch_epoch is not None and trainer.current_epoch >= self.switch_epoch:
             self._switch(trainer, pl_module, trainer.current_epoch - 1, "as configured")
             return
         progress = min(1.0, trainer.current_epoch / self.penalty_epochs)
-        pl_module.penalty_weight = pl_module.hparams["penalty_weight"] * self.penalty_factor**progress
+        pl_module.penalty_scale = self.penalty_factor**progress
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Watch the metric, and switch when its time has come."""
-        if not isinstance(pl_module, L2NNNClassifier) or pl_module.is_hard:
+        if not _is_soft(pl_module):
             return
         bound = largest_bound(pl_module.network)
         pl_module.log("train/largest_bound", bound)
-        pl_module.log("train/penalty_weight", pl_module.penalty_weight)
+        weight = pl_module.penalty_weight * pl_module.penalty_scale
+        pl_module.log("train/penalty_weight", weight)
         if not bound < _RUNAWAY_BOUND:
             rank_zero_warn(
                 f"the weights run away (largest bound {bound:.3g}): raise model.penalty_weight "
-                f"(now {pl_module.penalty_weight:g}) or lower model.omega"
+                f"(now {weight:g}) or lower what rewards the gap (model.objective.omega)"
             )
         done = trainer.current_epoch + 1
         if self.switch_epoch is not None:
@@ -136,7 +138,7 @@ class HardScalingSwitch(pl.Callback):
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
             known = ", ".join(sorted(trainer.callback_metrics)) or "none"
-            raise ValueError(
+            raise UserError(
                 f"HardScalingSwitch: there is no metric {self.monitor!r} to monitor; "
                 f"there are: {known}. Set monitor, or switch_epoch"
             )
@@ -153,16 +155,19 @@ class HardScalingSwitch(pl.Callback):
         best = "none" if self.best is None else f"{self.best:.4g}"
         return f"{self.monitor} has not improved on {best} for {self.waited} epochs"
 
-    def _switch(self, trainer: pl.Trainer, pl_module: L2NNNClassifier, last_soft_epoch: int, reason: str) -> None:
+    def _switch(self, trainer: pl.Trainer, pl_module: Classifier, last_soft_epoch: int, reason: str) -> None:
         bound = largest_bound(pl_module.network)
-        pl_module.harden()
+        pl_module.harden(self.lr_factor)
         self.switched_at = last_soft_epoch
-        pl_module.restart_schedule(self.lr_factor)
         _forget_scores(trainer)
         rank_zero_info(
             f"Switched to hard scaling at epoch {trainer.current_epoch}, step {trainer.global_step} "
             f"({reason}); the largest bound was {bound:.3f}"
         )
+
+
+def _is_soft(module: pl.LightningModule) -> TypeGuard[Classifier]:
+    return isinstance(module, Classifier) and module.network.can_prove and not module.is_hard
 
 
 def _forget_scores(trainer: pl.Trainer) -> None:

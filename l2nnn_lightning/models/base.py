@@ -1,0 +1,152 @@
+"""What every network can be asked, and the one thing that is evaluated: a folded network with the rule of its proof."""
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule
+from l2nnn_lightning.nn.parametrization import fold, harden, is_hard
+from l2nnn_lightning.nn.precision import full_precision
+
+__all__ = ["Certified", "ImageShape", "Network", "NetworkFactory", "SignedRadius", "certify"]
+
+ImageShape = tuple[int, int, int]
+
+
+class SignedRadius(NamedTuple):
+    """A radius to train on, and the logits that come with it.
+
+    Attributes:
+        radius: certified radius of the true label, negative where another one wins; differentiable, (B,).
+        logits: (B, K).
+    """
+
+    radius: Tensor
+    logits: Tensor
+
+
+class Network(nn.Module):
+    """A network from images to logits. This base proves nothing; what proves something says so in its methods.
+
+    A subclass takes ``(image_shape, num_labels, **options)``, and every option of its constructor can be set in a
+    config under ``model.network.init_args``.
+
+    Shape:
+        (B, C, H, W) in [0, 1] -> (B, K).
+    """
+
+    #: Whether it proves something once it is hard.
+    can_prove = False
+    #: Whether it knows radii for images that stay in [0, 1].
+    has_box = False
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether certificates hold: every nonexpansive layer is hard."""
+        return is_hard(self)
+
+    def rule(self, *, quick: bool = False) -> Rule:  # noqa: ARG002 (for networks that prove something)
+        """Say what its logits prove, for as long as the weights stay what they are.
+
+        Args:
+            quick: whether smaller radii will do, for validation in every epoch.
+        """
+        return NothingProved()
+
+    def signed_radius(
+        self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False
+    ) -> SignedRadius:
+        """Measure the certified radius of the true label, negative where another one wins; for training.
+
+        Args:
+            image: (B, C, H, W) in [0, 1].
+            label_B: the true labels.
+            logits_BK: the network's outputs for them, where they are known already.
+            in_box: the radius for images that stay in [0, 1].
+
+        Raises:
+            ValueError: if the network has no such radius.
+        """
+        raise ValueError(f"{type(self).__name__} proves no radius to train on: use another network or objective")
+
+    def start(self, images: Tensor, labels: Tensor, seed: int) -> None:
+        """Set fresh weights from training images, alike on every process.
+
+        Args:
+            images: uint8 (N, C, H, W).
+            labels: (N,).
+            seed: of the draws.
+        """
+
+    def harden(self) -> Tensor | None:
+        """Make every nonexpansive layer hard.
+
+        Returns:
+            By what each logit was divided, (1,) or (K,), where the function is otherwise what it was; else None.
+        """
+        harden(self)
+        return None
+
+
+NetworkFactory = Callable[[ImageShape, int], Network]
+
+
+class Certified(nn.Module):
+    """A network as it is shipped: plain layers, and the rule that says what they prove.
+
+    The one thing that is evaluated, attacked, predicted with and exported. It is a copy: the network can go on
+    training.
+
+    Args:
+        network: the network.
+
+    Attributes:
+        network: the folded network, from images to logits.
+        rule: what its logits prove.
+        is_hard: whether the network was hard.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        frozen = copy.deepcopy(network).eval()
+        with torch.no_grad():
+            self.rule = frozen.rule()
+        self.is_hard = frozen.is_hard
+        self.network: nn.Module = fold(frozen)
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Certificate:
+        """Predict and prove: label, confidence gap and certified L2 radius of each image, see :func:`certify`."""
+        return certify(self.network, self.rule, image)[0]
+
+    def in_box(self, image: Tensor) -> tuple[Certificate, Tensor | None]:
+        """Predict and prove, also for an attacker whose images stay in [0, 1], see :meth:`Rule.in_box`."""
+        return certify(self.network, self.rule, image, in_box=True)
+
+
+@torch.no_grad()
+def certify(
+    network: nn.Module, rule: Rule, image: Tensor, *, in_box: bool = False
+) -> tuple[Certificate, Tensor | None]:
+    """Predict and prove, without autocast and TF32, in the precision of the weights.
+
+    With weights of half precision, whose rounding no bound covers, nothing is proved.
+
+    Args:
+        network: in evaluation mode.
+        rule: what its logits prove.
+        image: (B, C, H, W) in [0, 1].
+        in_box: whether radii inside the image box are wanted too.
+
+    Returns:
+        The certificate, and the radii inside the image box, (B,), or None.
+    """
+    with full_precision(image.device):
+        image = image.to(next(network.parameters()).dtype)
+        logits: Tensor = network(image)
+        if logits.dtype not in (torch.float32, torch.float64):
+            rule = NothingProved()
+        return rule.in_box(logits, image) if in_box else (rule(logits, image), None)

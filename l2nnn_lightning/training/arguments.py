@@ -1,0 +1,109 @@
+"""What can be said of the command line of ``train.py`` before anything heavy is imported."""
+
+import difflib
+import sys
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+
+__all__ = ["DEFAULT_CONFIG", "MOVED", "check_arguments", "option_values"]
+
+DEFAULT_CONFIG = "configs/mnist5k.yaml"
+
+HELP = f"""usage: python train.py [fit] [--config FILE ...] [options]
+
+Train a classifier; without arguments {DEFAULT_CONFIG}. The run folder holds config.yaml, metrics.csv, checkpoints/last.ckpt
+(every epoch) and checkpoints/best.ckpt. Evaluate it with: python evaluate.py --ckpt_path RUN/checkpoints/last.ckpt
+
+  --config FILE              a config; of several, later ones win
+  --run_dir DIR              the run folder (default: runs/NAME/version_N)
+  --ckpt_path FILE           resume from this checkpoint, with the config of its own run unless another is given
+  --best_metric NAME         what best.ckpt is best in (default: val/radius_mean, or val/accuracy where nothing is proved)
+  --compile true|BACKEND     compile the network
+  --seed_everything N        the seed (default: 0)
+  --print_config             print the config that would be used, all defaults included, and stop
+
+  --model.network CLASS      --model.network.help ConvL2NNN             its options, such as --model.network.channels [8,32]
+  --model.objective CLASS    --model.objective.help PaperLoss           such as --model.objective.omega 0.5
+  --model.optimizer CLASS    --model.optimizer.help ScaledAdam          such as --model.optimizer.lr 1e-3
+  --model.scheduler CLASS    --model.scheduler.help CosineAfterSwitch   such as --model.scheduler.warmup_steps 50
+  --model CLASS              --model.help L2NNNClassifier               such as --model.penalty_weight 0.1
+  --data CLASS               --data.help MNISTDataModule                such as --data.label_noise 0.75, --data.adversarial true
+  --trainer.NAME VALUE       python train.py fit --help                 Lightning's Trainer and everything else, at length
+
+A class of your own is named by its path, my_package.MyNetwork.
+"""
+
+_KNOWN = (
+    "--config",
+    "-c",
+    "--run_dir",
+    "--ckpt_path",
+    "--best_metric",
+    "--compile",
+    "--seed_everything",
+    "--print_config",
+    "--model",
+    "--data",
+    "--trainer",
+    "--help",
+    "-h",
+)
+#: Where the flat arguments of version 0.1.0 are now, below ``model``.
+MOVED: Mapping[str, str] = {
+    **{
+        name: f"objective.{name}"
+        for name in (
+            *("gamma", "omega", "omega_late", "late", "z", "u", "v", "train_v", "adversarial_terms"),
+            *("offset", "temperature", "margin"),
+        )
+    },
+    "margin_in_box": "objective.in_box",
+    "schedule": "scheduler.shape",
+    "warmup_steps": "scheduler.warmup_steps",
+    "final_lr": "scheduler.final",
+    "network_args": "network",
+    "learning_rate": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "scale_lr": "optimizer (ScaledAdam scales, torch.optim.Adam does not)",
+    "certificate": "network.certificate",
+    "init": "network.init",
+    "start_hard": "network.hard",
+}
+
+
+def check_arguments(args: Sequence[str]) -> None:
+    """Answer ``--help``, and refuse a mistyped option or one that has moved.
+
+    Raises:
+        ArgumentError: in one line, with the option that is meant.
+        SystemExit: once help has been given.
+    """
+    if args and not args[0].startswith("-") and args[0] != "fit":
+        raise ArgumentError(
+            None, f"train.py has no command {args[0]!r}: use 'fit', or nothing; evaluate with evaluate.py"
+        )
+    if args in (["--help"], ["-h"]):
+        print(HELP, end="")
+        sys.exit(0)
+    for arg in args:
+        if not arg.startswith("--"):
+            continue
+        name = arg.partition("=")[0]
+        head, _, rest = name.partition(".")
+        if head.rstrip("+") not in _KNOWN:
+            nearest = difflib.get_close_matches(head, _KNOWN, n=1)
+            meant = f": did you mean {nearest[0]}{name[len(head) :]}?" if nearest else "; see train.py --help"
+            raise ArgumentError(None, f"there is no option {name}{meant}")
+        old, _, more = rest.removeprefix("init_args.").partition(".")
+        if head == "--model" and old in MOVED:
+            raise ArgumentError(None, f"{name} has moved: use --model.{MOVED[old]}{'.' + more if more else ''}")
+
+
+def option_values(args: Sequence[str], *names: str) -> list[str]:
+    """Look up an option's values before the real parser is built: ``--name VALUE`` or ``--name=VALUE``."""
+    values = []
+    for i, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if name in names and (equals or i + 1 < len(args)):
+            values.append(value if equals else args[i + 1])
+    return values

@@ -1,0 +1,286 @@
+"""The command ``train.py``: LightningCLI with a run folder, our callbacks and resuming."""
+
+import logging
+import re
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data.errors import LostProcessError, UserError
+from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values
+from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint
+from l2nnn_lightning.training.checkpoint_io import AtomicCheckpointIO
+from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
+from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.run_folder import RunLogger, check_free, is_first_process, new_run_folder
+
+__all__ = ["TrainCLI", "run_training"]
+
+# What Lightning says in every run whatever happens: nothing to act on, and it would hide the one line of an error.
+_CHATTER = re.compile(
+    r"(\[rank: \d+\] )?Seed set to|GPU available|TPU available|💡|Loading `train_dataloader`|\nDetected KeyboardInterrupt"
+)
+_IGNORED_WARNINGS = (
+    ".*does not have many workers.*",  # few, large batches from memory need no worker processes
+    ".*log_every_n_steps.*",  # metrics are logged once an epoch
+    ".*Experiment logs directory.*|.*Checkpoint directory.*",  # a resumed run goes on in its own folder
+    ".*args parameter is intended to run from within Python.*",  # which is what run_training does
+    ".*LeafSpec.*",  # Lightning 2.6 calls torch by a name that it has deprecated since
+    "Total length of `list` across ranks is zero.*",  # val_size: 0 asks for it
+    ".*sync_dist=True.*",  # what is logged has been summed over the processes, or is the same on all of them
+    r"(?s).*instantiate_classes.*deprecated.*|.*JsonargparseDeprecationWarning.*",  # Lightning 2.6 calls it by that name
+)
+# How a backend says that another process is gone: gloo in words, NCCL by the type of the error.
+_LOST_CONTACT = re.compile(r"gloo|Connection (closed|reset|refused)|remote process exited", re.I)
+
+
+def run_training(args: Sequence[str]) -> None:
+    """Run ``train.py [fit] --config FILE [overrides]``.
+
+    Args:
+        args: the command line.
+
+    Raises:
+        UserError: for bad input, in one line, before anything is written.
+        LostProcessError: if another process of the training is gone.
+        SystemExit: on Ctrl-C or SIGTERM, once the run folder and how to resume have been named.
+    """
+    args = list(args)
+    check_arguments(args)
+    args = args[1:] if args[:1] == ["fit"] else args
+    configs = option_values(args, "--config", "-c")
+    if not configs and not {"-h", "--help"} & set(args):
+        configs = [_default_config(args)]
+        args = ["--config", configs[0], *args]
+    for config in configs:
+        _check_config(Path(config))
+    _silence()
+    with _before_work():
+        cli = TrainCLI(args, name=Path(configs[0]).stem if configs else "run")
+    _fit(cli)
+    if cli.trainer.is_global_zero:
+        if cli.model.network.can_prove and not cli.model.is_hard:
+            print("the network is still in penalty mode and proves nothing: add the callback HardScalingSwitch")
+        if not (cli.run_folder / "checkpoints" / "best.ckpt").is_file():
+            print("no checkpoint was the best of hard, validated ones: evaluate last.ckpt")
+        print(f"run folder: {cli.run_folder}")
+
+
+class RunConfig(SaveConfigCallback):
+    """Write ``config.yaml`` without where the run is and what it was resumed from, so that it can start another one."""
+
+    def __init__(self, parser: LightningArgumentParser, _config: Namespace, asked: Namespace, **kwargs: Any) -> None:
+        asked.run_dir = asked.ckpt_path = None
+        super().__init__(parser, asked, **kwargs)
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI with a run folder, our callbacks and resuming; model, data and trainer come from the config.
+
+    Args:
+        args: the command line, after ``fit``.
+        name: what the run is called where no folder is given.
+    """
+
+    model: Classifier
+
+    def __init__(self, args: Sequence[str], name: str) -> None:
+        self.name = name
+        self.checkpoint: Checkpoint | None = None
+        super().__init__(
+            Classifier,
+            ImageDataModule,
+            args=list(args),
+            run=False,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"exit_on_error": False, "prog": "train.py"},
+            trainer_defaults={
+                "max_epochs": 10,
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+                "log_every_n_steps": 50,
+            },
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder and the checkpoint; fill the model's shapes from the data."""
+        parser.add_argument("--run_dir", type=str | None, default=None, help="the run folder, else runs/NAME/VERSION")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="the checkpoint to resume from")
+        parser.add_argument(
+            "--best_metric",
+            type=str | None,
+            default=None,
+            help="what best.ckpt is best in (default: val/radius_mean, or val/accuracy where nothing is proved)",
+        )
+        parser.add_argument(
+            "--compile",
+            type=bool | str,
+            default=False,
+            help="compile the network: true, or the name of a torch.compile backend",
+        )
+        parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
+        parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run folder, before anything is built or written."""
+        config: Namespace = self.config
+        folder = Path(config.run_dir) if config.run_dir else None
+        if config.ckpt_path is not None:
+            self.checkpoint = Checkpoint.read(config.ckpt_path)
+            resumed = self.checkpoint.run_folder
+            folder = folder or resumed
+            is_new = folder is not None and (resumed is None or folder.resolve() != resumed.resolve())
+        else:
+            is_new = folder is not None
+        # The other processes may look when the first has begun to write.
+        if folder is not None and is_new and is_first_process():
+            check_free(folder)
+        self.run_folder = folder or new_run_folder(self.name)
+        self.save_config_kwargs["asked"] = config.clone()
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer with the run folder's files and callbacks before the user's own."""
+        config = self.config_init.trainer
+        loggers = [logger for logger in _listed(config.logger) if isinstance(logger, pl.loggers.Logger)]
+        theirs = [callback for callback in _listed(config.callbacks) if callback is not None]
+        metric = self.config.best_metric or ("val/radius_mean" if self.model.network.can_prove else "val/accuracy")
+        checkpoints = self.run_folder / "checkpoints"
+        resumed_at: int | None = None
+        if self.checkpoint is not None:
+            self.checkpoint.check_resumable(self.model)
+            resumed_at = self.checkpoint.contents["global_step"]
+        ours: list[pl.Callback] = [
+            EpochSeed(int(self.config.seed_everything)),
+            EpochLines(),
+            BestCheckpoint(checkpoints, metric),
+            LastCheckpoint(checkpoints),
+        ]
+        plugins = [plugin for plugin in _listed(config.plugins) if plugin is not None]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        _compile(self.model, self.config.compile)
+        if sys.stdout.isatty():
+            ours.append(RichProgressBar())
+        else:
+            kwargs["enable_progress_bar"] = False
+        return super().instantiate_trainer(
+            logger=[RunLogger(self.run_folder, resumed_at), *loggers],
+            callbacks=theirs + ours,
+            default_root_dir=str(self.run_folder),
+            plugins=plugins,
+            **kwargs,
+        )
+
+
+@contextmanager
+def _before_work() -> Iterator[None]:
+    """Turn what fails before the training begins into the user's error: nothing but their settings was at work."""
+    try:
+        yield
+    except ArgumentError:
+        raise
+    except (ValueError, TypeError, OSError, MisconfigurationException) as error:
+        raise UserError(str(error)) from error
+
+
+def _fit(cli: TrainCLI) -> None:
+    """Train; say what to do next if the training is stopped, or another process is gone."""
+    last = cli.run_folder / "checkpoints" / "last.ckpt"
+    resume = f"resume with --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    except SystemExit as stop:
+        if cli.trainer.is_global_zero:
+            resume = f"resume with: python train.py --ckpt_path {last}"
+            if not last.is_file():
+                resume = "no epoch was finished: start again"
+            print(f"stopped; run folder: {cli.run_folder}; {resume}", file=sys.stderr)
+        # Lightning ends with 1 after Ctrl-C.
+        raise SystemExit(130 if stop.code == 1 else stop.code or 143) from None
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except Exception as error:
+        is_lost = isinstance(error, torch.distributed.DistError) or _LOST_CONTACT.search(str(error))
+        if cli.trainer.world_size == 1 or not (isinstance(error, RuntimeError) and is_lost):
+            raise
+        resume = f"resume with --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
+        raise LostProcessError(
+            f"process {cli.trainer.global_rank} lost contact with another one, which was killed or failed; {resume}"
+        ) from error
+
+
+def _check_config(path: Path) -> None:
+    """Refuse a config that is not there, or that sets options where they no longer are."""
+    if not path.is_file():
+        raise UserError(f"there is no config {path}: see the folder configs/")
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
+        moved = [name for name in options if name in MOVED]
+        is_name = isinstance(options.get("network"), str) and "." not in options["network"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return  # the parser says what is wrong, or another config sets the model
+    if moved:
+        raise UserError(f"{path} is of an earlier version: model.{moved[0]} has moved to model.{MOVED[moved[0]]}")
+    if is_name and options["network"][:1].islower():
+        raise UserError(f"{path} is of an earlier version: networks are named by their class, such as ConvL2NNN")
+
+
+def _default_config(args: Sequence[str]) -> str:
+    """A resumed run goes on with its own config; otherwise the one that works offline."""
+    checkpoints = option_values(args, "--ckpt_path")
+    if not checkpoints:
+        return DEFAULT_CONFIG
+    Checkpoint.read(checkpoints[0])
+    folder = run_folder_of(checkpoints[0])
+    if folder is None or not (folder / "config.yaml").is_file():
+        raise UserError(f"there is no config.yaml in the run folder of {checkpoints[0]}: give one with --config")
+    return str(folder / "config.yaml")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _compile(model: Classifier, backend: bool | str) -> None:
+    """Compile a classifier's network in place, which leaves the names of its weights alone."""
+    if backend is False:
+        return
+    name = "inductor" if backend is True else backend
+    if name not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise UserError(f"--compile must be true, false or one of {', '.join(known)}, got {name!r}")
+    model.network.compile(backend=name)
+
+
+def _silence() -> None:
+    for message in _IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logger = logging.getLogger(name)
+        if _is_news not in logger.filters:
+            logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return _CHATTER.match(record.getMessage()) is None

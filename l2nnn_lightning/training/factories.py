@@ -1,0 +1,74 @@
+"""Networks, objectives, optimizers and schedules as plain values, so that a checkpoint can hold and rebuild them."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+__all__ = ["build", "describe"]
+
+# Packages whose classes a checkpoint may name. Others must be trusted, or have been imported already.
+_TRUSTED = ("l2nnn_lightning", "torch.optim")
+
+
+def describe(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Write a class, or a partial of one, as ``{"class_path": ..., "init_args": {...}}`` of plain values.
+
+    Args:
+        factory: a class, ``functools.partial`` of one, or what the command line makes of ``class_path`` and
+            ``init_args``.
+
+    Raises:
+        ValueError: if it is something else, such as a lambda, which no checkpoint can hold.
+
+    Example:
+        >>> from torch.optim import SGD
+        >>> describe(partial(SGD, lr=0.1))["init_args"]
+        {'lr': 0.1}
+    """
+    options: dict[str, Any] = {}
+    kind: Any = factory
+    while isinstance(kind, partial):
+        options = {**kind.keywords, **options}
+        # The command line's own partials name the class last.
+        kind = next((part for part in reversed(kind.args) if isinstance(part, type)), kind.func)
+    if not isinstance(kind, type):
+        raise ValueError(f"{factory!r} cannot be kept in a checkpoint: give a class or functools.partial of one")
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _plain(options)}
+
+
+def build(description: Mapping[str, Any], kind: type) -> Callable[..., Any]:
+    """Undo :func:`describe`.
+
+    Args:
+        description: as from there.
+        kind: what the class must be a subclass of.
+
+    Raises:
+        ValueError: if the class is not there, is of another kind, or is named by a package that is not trusted: of
+            this package, ``torch.optim``, those imported already, and those that L2NNN_TRUST lists.
+    """
+    path = str(description["class_path"])
+    module_name, _, name = path.rpartition(".")
+    trusted = (*_TRUSTED, *filter(None, os.environ.get("L2NNN_TRUST", "").split(",")))
+    is_trusted = any(module_name == root or module_name.startswith(f"{root}.") for root in trusted)
+    if not is_trusted and module_name not in sys.modules:
+        raise ValueError(f"it needs {path}, of another package: to trust that, set L2NNN_TRUST={module_name}")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"it needs {path}, which is not there: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(f"it needs {path} as a {kind.__name__}, which that is not")
+    return partial(found, **description.get("init_args", {}))
+
+
+def _plain(value: Any) -> Any:
+    """Turn what jsonargparse and users give into what ``torch.load`` reads with ``weights_only=True``."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,107 @@
+"""The learning rate as a pure function of the step, so that a resumed run repeats it."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = ["CosineAfterSwitch", "ScheduleFactory", "learning_rate_factor"]
+
+Shape = Literal["cosine", "constant"]
+ScheduleFactory = Callable[[Optimizer], LRScheduler]
+
+
+class CosineAfterSwitch(LRScheduler):
+    """Warm up, stay constant while soft, warm up again at the switch to hard scaling and fall along a cosine.
+
+    Without penalty mode the cosine begins at once. Stepped once a batch.
+
+    Args:
+        optimizer: the optimizer.
+        shape: what the learning rate does after the last warm-up.
+        warmup_steps: steps of linear warm-up, at the start and at the switch, >= 0.
+        final: the last learning rate as a fraction of the one after the switch, in [0, 1].
+
+    Attributes:
+        total_steps: the steps of the whole training; the classifier sets it.
+        start: the step at which the cosine begins; None while it is not known.
+        scale: what the learning rate is multiplied with from there on.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, shape: Shape = "cosine", warmup_steps: int = 50, final: float = 0.01
+    ) -> None:
+        if shape not in ("cosine", "constant"):
+            raise ValueError(f"shape must be 'cosine' or 'constant', got {shape!r}")
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
+        if not 0 <= final <= 1:
+            raise ValueError(f"final must be in [0, 1], got {final}")
+        self.shape, self.warmup_steps, self.final = shape, warmup_steps, final
+        self.total_steps, self.scale = 1, 1.0
+        self.start: int | None = None
+        super().__init__(optimizer)
+
+    def begin(self, total_steps: int, *, soft: bool) -> None:
+        """Say how long the training is, and whether it begins soft, so that the cosine waits for the switch."""
+        self.total_steps, self.start = total_steps, None if soft else 0
+        self._apply()
+
+    def restart(self, scale: float) -> None:
+        """Begin the cosine at the current step, at ``scale`` times the base learning rate."""
+        self.start, self.scale = self.last_epoch, scale
+        self._apply()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the length of the training, which a resumed one may change."""
+        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
+
+    def get_lr(self) -> list[float]:
+        """Compute the learning rate of each group at the current step."""
+        factor = learning_rate_factor(
+            self.last_epoch,
+            start=self.start,
+            total=self.total_steps,
+            warmup=self.warmup_steps,
+            final=self.final,
+            shape=self.shape,
+        ) * (self.scale if self.start is not None else 1.0)
+        return [base * factor for base in self.base_lrs]
+
+    def _apply(self) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
+def learning_rate_factor(
+    step: int, *, start: int | None, total: int, warmup: int, final: float, shape: Shape = "cosine"
+) -> float:
+    """Compute what the base learning rate is multiplied with at a step.
+
+    Before ``start`` (penalty mode, whose length is not known beforehand) it warms up and stays constant; from
+    ``start`` on it warms up again and falls along a cosine to ``final`` at ``total``.
+
+    Args:
+        step: optimizer steps done so far.
+        start: the step at which the falling part begins; None while it is not known.
+        total: the last step.
+        warmup: steps of linear warm-up at the beginning of each part.
+        final: the factor reached at the end, in [0, 1].
+        shape: ``"constant"`` leaves out the cosine.
+
+    Example:
+        >>> learning_rate_factor(100, start=0, total=100, warmup=10, final=0.1)
+        0.1
+    """
+    since = step if start is None or step < start else step - start
+    rise = min(1.0, (since + 1) / (warmup + 1))
+    if start is None or step < start or shape == "constant":
+        return rise
+    done = min(1.0, since / max(1, total - start))
+    return rise * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done)))
