@@ -5,19 +5,24 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from l2nnn_lightning.callbacks import EpochSeed, HardScalingSwitch
 from torch import Tensor
 
 from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier, load_pretrained
-from l2nnn_lightning.callbacks import EpochSeed, HardScalingSwitch
-from l2nnn_lightning.classifier import Classifier
 from l2nnn_lightning.data import MNIST5kDataModule
 from l2nnn_lightning.evaluation.command import run_evaluation
+from l2nnn_lightning.models import ConvL2NNN, MadryNet, TemplateNet
+from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.objectives import OffsetCrossEntropy, PaperLoss, RadiusHinge
+from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
@@ -25,37 +30,37 @@ pytestmark = [
 ]
 
 RECORDED = Path(__file__).with_name("golden.json")
-PAPER = {"network": "mnist_small", "network_args": {"channels": [4, 8], "dense": [16], "head_hidden": [6]}}
-PAPER_LOSS = {"omega": 3.0, "u": 10.0, "v": 2.0, "warmup_steps": 2}
-TIGHT = {"network": "conv_tight", "certificate": "pairwise", "start_hard": True, "warmup_steps": 2}
-DENSE = {"channels": [], "dense": [16, 16], "activation": "maxmin", "bound": "operator_columns"}
-POOLED = {"channels": [4], "dense": [16], "activation": "two_sided_relu", "pooling": "norm"}
+PAPER = partial(ConvL2NNN, channels=[4, 8], dense=[16], head_hidden=[6])
+LOSS = {"omega": 3.0, "u": 10.0, "v": 2.0}
+TIGHT = partial(ConvL2NNN, mean=0.0, bound="operator_columns", certificate="pairwise", hard=True)
 ATTACKED = {"adversarial": True, "attack": {"steps": 2, "step_size": 0.1}}
+BRIEF = {"scheduler": partial(CosineAfterSwitch, warmup_steps=2)}
 
 #: How each classifier is built.
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
-    "paper": lambda: L2NNNClassifier(**PAPER, **PAPER_LOSS, omega_late=1.3, late=0.5),
-    "paper_adversarial": lambda: L2NNNClassifier(**PAPER, **PAPER_LOSS, adversarial_terms="ab"),
+    "paper": lambda: L2NNNClassifier(PAPER, partial(PaperLoss, **LOSS, omega_late=1.3, late=0.5), **BRIEF),
+    "paper_adversarial": lambda: L2NNNClassifier(PAPER, partial(PaperLoss, **LOSS, adversarial_terms="ab"), **BRIEF),
     "offset_cross_entropy": lambda: L2NNNClassifier(
-        **TIGHT, network_args=DENSE, objective="offset_cross_entropy", learning_rate=4e-3
+        partial(TIGHT, channels=[], dense=[16, 16], activation="maxmin"),
+        OffsetCrossEntropy,
+        optimizer=partial(ScaledAdam, lr=4e-3),
+        **BRIEF,
     ),
     "radius_hinge": lambda: L2NNNClassifier(
-        **TIGHT, network_args=POOLED, objective="radius_hinge", init="orthogonal", scale_lr=False
+        partial(TIGHT, channels=[4], dense=[16], init="orthogonal"),
+        RadiusHinge,
+        optimizer=partial(torch.optim.Adam, fused=True),
+        **BRIEF,
     ),
     "templates": lambda: L2NNNClassifier(
-        network="templates",
-        network_args={"templates_per_label": 5, "dropout": 0.3},
-        objective="radius_hinge",
-        margin=2.6,
-        margin_in_box=True,
-        warmup_steps=2,
+        partial(TemplateNet, templates_per_label=5, dropout=0.3),
+        partial(RadiusHinge, margin=2.6, in_box=True),
+        **BRIEF,
     ),
     "ordinary": lambda: OrdinaryClassifier(
-        network="madry_mnist",
-        network_args={"channels": (4, 8), "dense": 16},
-        optimizer="sgd",
-        weight_decay=1e-3,
-        warmup_steps=2,
+        partial(MadryNet, channels=(4, 8), dense=16),
+        optimizer=partial(torch.optim.SGD, lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-3),
+        **BRIEF,
     ),
 }
 #: How the data of each differ from the default.
@@ -83,9 +88,9 @@ class Unevenly(pl.Callback):
 
 
 def state(classifier: Classifier) -> list[Tensor]:
-    """Every float weight and buffer, the network's and then the loss's."""
-    modules = [classifier.network, getattr(classifier, "loss", None)]
-    values = [value for module in modules if module is not None for value in module.state_dict().values()]
+    """Every float weight and buffer, the network's and then the objective's."""
+    modules = (classifier.network, classifier.objective)
+    values = [value for module in modules for value in module.state_dict().values()]
     return [value for value in values if value.is_floating_point()]
 
 
