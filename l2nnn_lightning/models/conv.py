@@ -15,7 +15,7 @@ from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.pooling import NormPool2d
 from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
-__all__ = ["ConvL2NNN"]
+__all__ = ["ConvL2NNN", "Pooling"]
 
 Pooling = Literal["norm", "max", "unshuffle"]
 Head = Literal["multi", "single"]

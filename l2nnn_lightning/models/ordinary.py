@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from l2nnn_lightning.models.base import ImageShape, Network
-from l2nnn_lightning.models.conv import ConvL2NNN
+from l2nnn_lightning.models.conv import ConvL2NNN, Pooling
+from l2nnn_lightning.models.options import Activation
 from l2nnn_lightning.nn.parametrization import fold
 
 __all__ = ["MadryNet", "PlainTwin"]
@@ -58,11 +59,22 @@ class PlainTwin(Network, nn.Sequential):
         image_shape: (channels, height, width) of the images.
         num_labels: the number K of labels.
         dropout: probability of leaving out each feature before the heads, in [0, 1].
-        **options: the architecture, as for :class:`ConvL2NNN`.
+        activation: as for :class:`ConvL2NNN`.
+        pooling: as for :class:`ConvL2NNN`.
+        **options: the rest of the architecture, as for :class:`ConvL2NNN`.
     """
 
-    def __init__(self, image_shape: ImageShape, num_labels: int, *, dropout: float = 0.0, **options: Any) -> None:
-        twin = fold(ConvL2NNN(image_shape, num_labels, **{"activation": "relu", "pooling": "max"} | options))
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        dropout: float = 0.0,
+        activation: Activation = "relu",
+        pooling: Pooling = "max",
+        **options: Any,
+    ) -> None:
+        twin = fold(ConvL2NNN(image_shape, num_labels, activation=activation, pooling=pooling, **options))
         for layer in twin.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 layer.reset_parameters()

@@ -302,27 +302,37 @@ class L2NNNClassifier(Classifier):
     """An L2-nonexpansive classifier: its confidence gap is a guaranteed distance to the nearest adversarial example.
 
     Trains the paper's network with the paper's loss (3) by default, with the penalty (7) while soft;
-    :class:`HardScalingSwitch` makes it hard. See :class:`Classifier` for the arguments.
+    :class:`HardScalingSwitch` makes it hard. See :class:`Classifier` for the other arguments.
+
+    Args:
+        network: takes (image_shape, num_labels); null for :class:`ConvL2NNN`.
+        objective: takes (num_labels).
     """
 
+    # No class as the network's default: the command line would hand its options' defaults on to another class.
     def __init__(
-        self, network: NetworkFactory = ConvL2NNN, objective: ObjectiveFactory = PaperLoss, **options: Any
+        self, network: NetworkFactory | None = None, objective: ObjectiveFactory = PaperLoss, **options: Any
     ) -> None:
-        super().__init__(network, objective, **options)
+        super().__init__(network or ConvL2NNN, objective, **options)
 
 
 class OrdinaryClassifier(Classifier):
     """An ordinary classifier trained with cross-entropy, as a baseline: it proves nothing.
 
     With adversarial batches it is trained on these alone, as Madry et al. (2017) do. See :class:`Classifier` for the
-    arguments.
+    other arguments.
+
+    Args:
+        network: takes (image_shape, num_labels); null for :class:`MadryNet`.
+        objective: takes (num_labels).
+        optimizer: takes the parameters.
     """
 
     def __init__(
         self,
-        network: NetworkFactory = MadryNet,
+        network: NetworkFactory | None = None,
         objective: ObjectiveFactory = CrossEntropy,
         optimizer: OptimizerCallable = torch.optim.Adam,
         **options: Any,
     ) -> None:
-        super().__init__(network, objective, optimizer, **options)
+        super().__init__(network or MadryNet, objective, optimizer, **options)

@@ -26,6 +26,7 @@ from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, Epoch
 from l2nnn_lightning.training.checkpoint_io import AtomicCheckpointIO
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.explain import explain
 from l2nnn_lightning.training.run_folder import RunLogger, check_free, is_first_process, new_run_folder
 
 __all__ = ["TrainCLI", "run_training"]
@@ -113,7 +114,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"exit_on_error": False, "prog": "train.py"},
+            parser_kwargs={"exit_on_error": False, "prog": "train.py", "allow_abbrev": False},
             trainer_defaults={
                 "max_epochs": 10,
                 "num_sanity_val_steps": 0,
@@ -199,8 +200,8 @@ def _before_work() -> Iterator[None]:
     """Turn what fails before the training begins into the user's error: nothing but their settings was at work."""
     try:
         yield
-    except ArgumentError:
-        raise
+    except ArgumentError as error:
+        raise ArgumentError(None, explain(str(error)) or str(error)) from error
     except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
 

@@ -1,0 +1,78 @@
+"""Say in one line what jsonargparse says of classes and their options in twenty, with the name that was meant."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable
+
+from pytorch_lightning import Callback, Trainer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.models import Network
+from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.objectives import Objective
+
+__all__ = ["explain"]
+
+_KINDS: dict[str, type] = {
+    "network": Network,
+    "objective": Objective,
+    "optimizer": Optimizer,
+    "scheduler": LRScheduler,
+    "model": Classifier,
+    "data": ImageDataModule,
+    "callbacks": Callback,
+}
+
+
+def explain(message: str) -> str | None:
+    """Find in a report of the parser an option that a class does not have, or a class that there is not.
+
+    Args:
+        message: the report.
+
+    Returns:
+        One line; None where the report is of something else.
+
+    Example:
+        >>> explain("Option 'omga' is not accepted. Got value: Namespace(class_path='PaperLoss')")
+        "PaperLoss has no option 'omga': did you mean omega?"
+    """
+    classes = {kind.__name__: kind for base in _KINDS.values() for kind in _subclasses(base)}
+    if option := re.search(r"Option '([\w.]+)' is not accepted", message):
+        named = re.findall(r"class_path[=' ]*([\w.]+)'", message)
+        name = named[-1].rpartition(".")[2] if named else ""
+        known = _options(classes[name]) if name in classes else set()
+        return f"{name or 'the class'} has no option {option[1]!r}{_meant(option[1], known, name)}"
+    if trainer := re.match(r"unrecognized arguments: --trainer\.(\w+)", message):
+        return f"Trainer has no option {trainer[1]!r}{_meant(trainer[1], _options(Trainer), 'fit')}"
+    values = re.findall(r'key "([\w.]+)":\s+Expected ([^\n]*?)\. Got value: ([^\n]*?)(?:\. Got value|\n|$)', message)
+    if values:
+        name, wanted, given = values[-1]
+        wanted = re.sub(r"^a |<class '(\w+)'>|typing\.Literal", lambda found: found[1] or "", wanted)
+        return f"{name} must be {'one of ' if wanted.startswith('[') else ''}{wanted.strip('[]')}, got {given}"
+    path = re.search(r"Expected a dot import path string: (\w+)", message) or re.search(
+        r"Import path ([\w.]+) does not", message
+    )
+    if path is None:
+        return None
+    keys = [key for key in re.findall(r'key "(?:[\w.]+\.)?(\w+)"', message) if key in _KINDS]
+    known = {kind.__name__ for kind in _subclasses(_KINDS[keys[-1]])} if keys else set(classes)
+    return f"there is no class {path[1]!r}{_meant(path[1], known)}"
+
+
+def _meant(given: str, known: Iterable[str], owner: str = "") -> str:
+    nearest = difflib.get_close_matches(given, sorted(known), n=1)
+    if nearest:
+        return f": did you mean {nearest[0]}?"
+    return f"; see --help {owner}" if owner else f": choose one of {', '.join(sorted(known))}"
+
+
+def _options(kind: type) -> set[str]:
+    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters} - {"self", "args"}
+
+
+def _subclasses(kind: type) -> set[type]:
+    return {kind, *(below for child in kind.__subclasses__() for below in _subclasses(child))}
