@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
-from l2nnn_lightning.nn.together import weights_together
-from l2nnn_lightning.nn.trunk_norm import TrunkNorm
+from l2nnn_lightning.nn.norms import chain_norm
 
 __all__ = ["L2NNN"]
 
@@ -29,7 +28,6 @@ class L2NNN(nn.Module):
     def __init__(self, trunk: nn.Sequential, head: MultiHead | SingleHead) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
-        self.trunk_norm = TrunkNorm()
         self._convolves = any(isinstance(module, nn.Conv2d) for module in trunk.modules())
 
     @property
@@ -48,7 +46,7 @@ class L2NNN(nn.Module):
         Args:
             quick: take 1 for the norm of the trunk, which takes a while to compute tightly.
         """
-        return self.head.pair_constants(self.shares_trunk) * (1.0 if quick else self.trunk_norm(self.trunk))
+        return self.head.pair_constants(self.shares_trunk) * (1.0 if quick else chain_norm(self.trunk))
 
     def signed_radius(self, logits_BK: Tensor, label_B: Tensor, *, pairwise: bool) -> Tensor:
         """Measure the certified radius of the true label, negative where another one wins; for training.
@@ -82,12 +80,6 @@ class L2NNN(nn.Module):
         """Compute the logits."""
         if self._convolves and image.device.type == "cpu":
             image = _channels_last(image)
-        if not self.training or torch.compiler.is_compiling():
-            return self._logits(image)
-        with weights_together(self):
-            return self._logits(image)
-
-    def _logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.head(self.trunk(image))
         return logits
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import MaxMin
 from l2nnn_lightning.nn.initialization import dirac_
+from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
+from l2nnn_lightning.nn.pooling import PixelUnshuffle
 from l2nnn_lightning.nn.template_radius import TemplateRadius
 from l2nnn_lightning.nn.templates import SignedRadius, Templates
-from l2nnn_lightning.nn.trunk_norm import TrunkNorm
-from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
 __all__ = ["TemplateNet", "template_net"]
 
@@ -36,7 +36,6 @@ class TemplateNet(nn.Module):
     def __init__(self, trunk: nn.Sequential, head: Templates) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
-        self.trunk_norm = TrunkNorm()
 
     @property
     def sees_pixels(self) -> bool:
@@ -85,7 +84,7 @@ class TemplateNet(nn.Module):
         # The trunk's own rounding, a few ulp of its signals, at the image and at an attacked one.
         ulps = 2 * _ULPS * torch.finfo(image.dtype).eps
         lost_B = ulps * (torch.linalg.vector_norm(image.flatten(1), dim=1).to(radius_B) + radius_B)
-        norm = max(self.trunk_norm(self.trunk), _SMALLEST_NORM)
+        norm = max(chain_norm(self.trunk), _SMALLEST_NORM)
         return TemplateRadius((radius_B - lost_B).clamp_min(0) / norm, None)
 
     def signed_radius(self, image: Tensor, label_B: Tensor, *, box: bool = False) -> SignedRadius:

@@ -45,7 +45,7 @@ def test_norm_agrees_with_a_general_solver_and_is_never_above_it() -> None:
 def test_every_iterate_is_a_lower_bound_and_the_last_one_meets_the_constraint(seed: int, iterations: int) -> None:
     image, direction, needed = problems(5, 9, seed)
     exact, early = move_in_box(image, direction, needed), move_in_box(image, direction, needed, iterations)
-    assert bool((early.norm <= exact.norm).all())
+    assert bool((early.norm <= exact.norm * (1 + 1e-12)).all())
     assert bool(((direction * exact.move).sum(1) <= needed).all())
     torch.testing.assert_close((direction * exact.move).sum(1), needed, rtol=1e-7, atol=1e-12)
     assert bool(((image + exact.move >= 0) & (image + exact.move <= 1)).all())

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2nnn_lightning.nn.bounds import gram_bound
-from l2nnn_lightning.nn.power_bound import power_bound, power_row_sums
+from l2nnn_lightning.nn.bounds import gram_bound, power_bound, power_row_sums
 
 
 def matrices(seed, rows, columns, groups=2):

@@ -82,14 +82,6 @@ def test_layer_is_the_usual_recursion() -> None:
             torch.testing.assert_close(module(x)[:, step], gives * state)
 
 
-def test_one_step_and_any_length_run() -> None:
-    for reading in ("overlapping", "joint"):
-        layer = wild(reading, TwoSidedReLU())
-        assert layer.state_size == 8
-        for steps in (1, 2, 9):
-            assert layer(torch.randn(2, steps, 3, dtype=torch.float64)).shape == (2, steps, 8)
-
-
 def test_rows_and_last_step_only_rearrange() -> None:
     image = torch.arange(24.0).reshape(1, 2, 3, 4)
     rows = RowsAsSteps()(image)
@@ -126,7 +118,6 @@ def test_gradients_reach_weight_bias_and_t() -> None:
     [
         ({"reading": "both"}, "reading must be one of overlapping, joint, got 'both'"),
         ({"t": "entry"}, "t must be 'block' or 'channel', got 'entry'"),
-        ({"hidden_size": 0}, "input_size and hidden_size must be at least 1, got 3 and 0"),
         ({"activation": MaxMin(), "hidden_size": 5}, "must be even, got 5"),
         ({"reading": "joint", "initial": -0.1}, "the initial t must be in"),
     ],
