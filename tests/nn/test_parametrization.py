@@ -242,8 +242,5 @@ def test_largest_bound_is_over_all_layers():
 def test_nonexpansive_refuses_what_it_cannot_prove(module, message):
     with pytest.raises(ValueError, match=message):
         nonexpansive(module)
-
-
-def test_nonexpansive_refuses_an_unknown_bound():
     with pytest.raises(ValueError, match="bound must be one of"):
         nonexpansive(nn.Linear(2, 2), bound="spectral")

@@ -73,11 +73,6 @@ def test_free_offsets_begin_as_those_of_the_nearest_template() -> None:
     assert [name for name, _ in free.named_parameters()] == ["weight", "free_offset"]
 
 
-def test_a_head_without_templates_is_refused() -> None:
-    with pytest.raises(ValueError, match="templates_per_label must be at least 1, got 0"):
-        Templates(5, 4, 0)
-
-
 # --- certificates ---
 
 
@@ -87,7 +82,6 @@ def test_radius_agrees_with_exact_distances_and_is_never_above_them(box: bool) -
     label = predict(weight, offset, points)
     result = certify_templates(points, label, weight, offset, box=box)
     radius = result.radius_box if box else result.radius
-    assert radius is not None
     ratios = []
     for k in range(len(points)):
         exact = exact_distance(weight, offset, points[k], int(label[k]), box=box)
@@ -106,7 +100,6 @@ def test_no_point_of_a_grid_inside_the_radius_has_another_label(seed: int, count
     weight, offset, points = made_up(seed, count=count)
     label = predict(weight, offset, points)
     radius, radius_box = certify_templates(points, label, weight, offset, box=True)
-    assert radius_box is not None
     assert bool((radius_box >= radius).all())
     quick = certify_templates(points, label, weight, offset, quick=True).radius
     assert bool((quick <= radius * (1 + 1e-9)).all())
@@ -161,7 +154,6 @@ def test_numbers_that_are_not_finite_prove_nothing(bad: float, place: str) -> No
     label = predict(weight, offset, points)
     {"point": points[0], "weight": weight[0, 0], "offset": offset[0]}[place][0] = bad
     radius, radius_box = certify_templates(points, label, weight, offset, box=True)
-    assert radius_box is not None
     affected = slice(0, 1) if place == "point" else slice(None)
     assert not radius[affected].any()
     assert not radius_box[affected].any()
@@ -208,7 +200,6 @@ def test_gradients_agree_with_finite_differences(box: bool) -> None:
     points, label = torch.rand(12, 4, dtype=torch.float64), torch.arange(12) % 3
     head.signed_radius(points, label, box=box).radius.sum().backward()
     for parameter in head.parameters():
-        assert parameter.grad is not None
         direction = torch.randn_like(parameter)
         values = []
         for step in (1e-5, -1e-5):
@@ -227,8 +218,6 @@ def test_gradients_stay_finite_where_templates_and_points_coincide(box: bool) ->
     points = torch.cat([head.weight.data[0, :1], torch.zeros(1, 3), torch.ones(1, 3)])
     points.requires_grad_()
     head.signed_radius(points, torch.tensor([0, 1, 0]), box=box).radius.sum().backward()
-    assert head.weight.grad is not None
-    assert points.grad is not None
     assert bool(head.weight.grad.isfinite().all())
     assert bool(points.grad.isfinite().all())
 
@@ -259,6 +248,8 @@ def test_a_samples_only_template_is_never_dropped() -> None:
 
 
 @pytest.mark.parametrize("chance", [-0.1, 1.0, math.nan])
-def test_a_dropout_out_of_range_is_refused(chance: float) -> None:
+def test_a_dropout_out_of_range_and_a_head_without_templates_are_refused(chance: float) -> None:
     with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
         Templates(4, 3, 2, dropout=chance)
+    with pytest.raises(ValueError, match="templates_per_label must be at least 1, got 0"):
+        Templates(5, 4, 0)
