@@ -57,7 +57,12 @@ class Network(nn.Module):
         return NothingProved()
 
     def signed_radius(
-        self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False
+        self,
+        image: Tensor,  # noqa: ARG002 (for networks that prove something)
+        label_B: Tensor,  # noqa: ARG002
+        logits_BK: Tensor | None = None,  # noqa: ARG002
+        *,
+        in_box: bool = False,  # noqa: ARG002
     ) -> SignedRadius:
         """Measure the certified radius of the true label, negative where another one wins; for training.
 

@@ -12,8 +12,7 @@ from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.normalization import SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
-from l2nnn_lightning.nn.pooling import NormPool2d
-from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
+from l2nnn_lightning.nn.pooling import NormPool2d, PixelUnshuffle
 
 __all__ = ["ConvL2NNN", "Pooling"]
 

@@ -13,8 +13,8 @@ from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
+from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import harden
-from l2nnn_lightning.nn.trunk_norm import TrunkNorm
 
 __all__ = ["L2NNN", "CertificateKind", "Initialization"]
 
@@ -84,7 +84,7 @@ class L2NNN(Network):
             return NothingProved()
         if self.certificate == "paper":
             return GapRule(self.gap_lipschitz)
-        return PairRule(self.head.pair_constants(self.shares_trunk) * (1.0 if quick else TrunkNorm()(self.trunk)))
+        return PairRule(self.head.pair_constants(self.shares_trunk) * (1.0 if quick else chain_norm(self.trunk)))
 
     def signed_radius(
         self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False

@@ -13,8 +13,8 @@ from l2nnn_lightning.nn.heads import MultiHead
 from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
+from l2nnn_lightning.nn.pooling import PixelUnshuffle
 from l2nnn_lightning.nn.residual import Residual, SharedOver
-from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
 __all__ = ["ResNetL2NNN"]
 

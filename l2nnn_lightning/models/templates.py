@@ -10,10 +10,10 @@ from l2nnn_lightning.models.options import check_choice
 from l2nnn_lightning.nn.activations import MaxMin
 from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, confidence_gap, round_down
 from l2nnn_lightning.nn.initialization import dirac_
+from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import Bound, fold, harden, nonexpansive
+from l2nnn_lightning.nn.pooling import PixelUnshuffle
 from l2nnn_lightning.nn.templates import Templates
-from l2nnn_lightning.nn.trunk_norm import TrunkNorm
-from l2nnn_lightning.nn.unshuffle import PixelUnshuffle
 
 __all__ = ["TemplateNet", "TemplateRule"]
 
@@ -136,7 +136,7 @@ class TemplateRule(Rule):
     def __init__(self, network: TemplateNet, *, quick: bool = False) -> None:
         super().__init__()
         self.trunk, self.head, self.has_box, self.quick = fold(network.trunk), network.head, network.has_box, quick
-        self.norm = 1.0 if quick or self.has_box else max(TrunkNorm()(network.trunk), _SMALLEST_NORM)
+        self.norm = 1.0 if quick or self.has_box else max(chain_norm(network.trunk), _SMALLEST_NORM)
 
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
         """Prove radii in the whole space."""

@@ -2,10 +2,10 @@
 
 from l2nnn_lightning.nn.activations import MaxMin, ScaledSigmoid, TwoSided, TwoSidedReLU
 from l2nnn_lightning.nn.bounds import weight_bound, weight_penalty
+from l2nnn_lightning.nn.labelwise import LabelwiseLinear
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean, SubtractSampleMean
-from l2nnn_lightning.nn.norms import tight_norm
+from l2nnn_lightning.nn.norms import chain_norm, tight_norm
 from l2nnn_lightning.nn.parametrization import (
-    LabelwiseLinear,
     fold,
     harden,
     is_hard,
@@ -31,6 +31,7 @@ __all__ = [
     "SubtractSampleMean",
     "TwoSided",
     "TwoSidedReLU",
+    "chain_norm",
     "fold",
     "harden",
     "is_hard",

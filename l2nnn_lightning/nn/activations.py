@@ -9,32 +9,6 @@ from torch import Tensor, nn
 __all__ = ["MaxMin", "ScaledSigmoid", "TwoSided", "TwoSidedReLU"]
 
 
-class TwoSidedReLU(nn.Module):
-    """Split each entry into its positive and its negative part, ``x -> (ReLU(x), ReLU(-x))``.
-
-    Nonexpansive in every Lp norm: where x and x' have one sign the distance is kept, otherwise it shrinks.
-
-    Args:
-        dim: the dimension to double, the channels.
-
-    Shape:
-        (B, C, ...) -> (B, 2 C, ...).
-
-    Example:
-        >>> TwoSidedReLU()(torch.tensor([[1.0, -2.0]]))
-        tensor([[1., 0., 0., 2.]])
-    """
-
-    def __init__(self, dim: int = 1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Double ``dim``."""
-        positive = torch.relu(x)
-        return torch.cat((positive, positive - x), self.dim)
-
-
 class TwoSided(nn.Module):
     """Complete a scalar nonlinearity by what it leaves out, ``x -> (f(x), f(x) - x)`` (Lemma 4).
 
@@ -62,6 +36,19 @@ class TwoSided(nn.Module):
         return torch.cat((y, y - x), self.dim)
 
 
+class TwoSidedReLU(TwoSided):
+    """Split each entry into its positive and its negative part, ``x -> (ReLU(x), ReLU(-x))``.
+
+    Nonexpansive in every Lp norm: where x and x' have one sign the distance is kept, otherwise it shrinks.
+
+    Args:
+        dim: the dimension to double, the channels.
+    """
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__(torch.relu, dim)
+
+
 class MaxMin(nn.Module):
     """Sort each pair of neighbouring channels, the larger entry first: GroupSort of size 2.
 
@@ -75,9 +62,6 @@ class MaxMin(nn.Module):
 
     Shape:
         (B, C, ...) -> (B, C, ...), C even.
-
-    Raises:
-        ValueError: if the dimension has an odd size.
 
     Example:
         >>> MaxMin()(torch.tensor([[1.0, 2.0, 0.0, -3.0]]))
@@ -110,18 +94,10 @@ class ScaledSigmoid(nn.Module):
     Args:
         num_features: the number of heights, one per neuron (dimension 1); 1 shares one height among all.
         height: the initial t, > 0.
-
-    Shape:
-        (B, C, ...) -> (B, C, ...).
-
-    Raises:
-        ValueError: if ``height`` or ``num_features`` is not positive.
     """
 
     def __init__(self, num_features: int = 1, height: float = 1.0) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
         if not 0 < height < math.inf:
             raise ValueError(f"height must be positive and finite, got {height}")
         self.log_height = nn.Parameter(torch.full((num_features,), math.log(height)))

@@ -43,9 +43,6 @@ def move_in_box(image_PF: Tensor, direction_PF: Tensor, needed_P: Tensor, iterat
         needed_P: the amount c; where it is not positive the move is 0.
         iterations: most steps of Newton's method, >= 1; with fewer the result is smaller, and still a lower bound.
 
-    Shape:
-        (P, F), (P, F), (P,) -> two tensors (P,) and one (P, F).
-
     Example:
         >>> x, a = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 1.0]])
         >>> move_in_box(x, a, torch.tensor([0.4])).move  # the second pixel cannot go beyond 1

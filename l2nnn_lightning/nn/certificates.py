@@ -208,7 +208,8 @@ def round_down(radius_B: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _norm(image: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(image.flatten(1), dim=1)
+    norm_B: Tensor = torch.linalg.vector_norm(image.flatten(1), dim=1)
+    return norm_B
 
 
 def _rounding(logits_BK: Tensor, signal_B: Tensor | None) -> Tensor:

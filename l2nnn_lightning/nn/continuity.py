@@ -4,16 +4,14 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
-from l2nnn_lightning.nn.parametrization import nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight, scaling_of
 from l2nnn_lightning.nn.pooling import NormPool2d
 
 __all__ = ["keep_biases_in_scale"]
 
-# f(c x) = c f(x) for c > 0.
 _HOMOGENEOUS = (
     TwoSidedReLU,
     MaxMin,
@@ -48,27 +46,30 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
     divisors: list[tuple[nn.Parameter, Tensor]] = []
     begun = False
     for module in chain:
-        scalings = [scaling for _, scaling in nonexpansive_layers(module)]
-        begun = begun or bool(scalings)
+        begun = begun or any(True for _ in nonexpansive_layers(module))
+        scaling = scaling_of(module)
         if not begun:
             continue  # nothing that this module sees will change
-        if len(scalings) == 1 and parametrize.is_parametrized(module, "weight"):
-            if not scalings[0].is_uniform:
+        if scaling is None:
+            if not _keeps_factors(module, len(product_G)):
                 return None
-            raw: Tensor = module.parametrizations["weight"].original  # type: ignore[index,union-attr]
-            norm_G = scalings[0].hard_norm(raw).double().cpu()
-            if len(product_G) > 1 and len(norm_G) != len(product_G):
-                return None
-            product_G = product_G * norm_G
-            if isinstance(module.bias, nn.Parameter):
-                divisors.append((module.bias, product_G))
-        elif isinstance(module, PerLabel):
-            if not isinstance(module.module, _HOMOGENEOUS):
-                return None
-        elif not isinstance(module, _HOMOGENEOUS) or (
-            len(product_G) > 1 and isinstance(module, TwoSidedReLU | MaxMin) and module.dim == 1
-        ):
+            continue
+        if not scaling.is_uniform:
             return None
+        norm_G = scaling.hard_norm(raw_weight(module)).double().cpu()
+        if len(product_G) > 1 and len(norm_G) != len(product_G):
+            return None
+        product_G = product_G * norm_G
+        # The only parameter of the layer's own is its bias.
+        divisors += [(bias, product_G) for bias in module.parameters(recurse=False)]
     for bias, product in divisors:
         bias.view(len(product), -1).div_(product.to(bias)[:, None])
     return product_G
+
+
+def _keeps_factors(module: nn.Module, labels: int) -> bool:
+    """Tell whether ``f(c x) = c f(x)`` for c > 0: one for all, or one for each of several labels' parts."""
+    if isinstance(module, PerLabel):
+        return isinstance(module.module, _HOMOGENEOUS)
+    mixes_labels = labels > 1 and isinstance(module, TwoSidedReLU | MaxMin) and module.dim == 1
+    return isinstance(module, _HOMOGENEOUS) and not mixes_labels

@@ -28,7 +28,7 @@ def scale_by_gram(weight_GOI: Tensor, exact_GOI: Tensor, hard: Tensor, copies: i
     Args:
         weight_GOI: a batch of matrices.
         exact_GOI: the same in the precision that the bound is computed in.
-        hard: a bool, one for all or (G,); where it is false, a matrix is only divided by ``sqrt(copies)``.
+        hard: a bool; where it is false, matrices are only divided by ``sqrt(copies)``.
         copies: the copying factor.
         shrink: one number more to multiply by.
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
 from l2nnn_lightning.nn.double import to_double
-from l2nnn_lightning.nn.parametrization import Bound, LabelwiseLinear, nonexpansive
+from l2nnn_lightning.nn.labelwise import LabelwiseLinear
+from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 
 __all__ = ["MultiHead", "SingleHead"]
-
 
 # Far above the rounding of a norm in float64.
 _OUTWARD = 1 + 1e-9
@@ -58,7 +58,7 @@ class MultiHead(nn.Module):
 
     def layers(self) -> Iterator[nn.Module]:
         """Iterate over the layers in order."""
-        yield from self.stacks
+        return iter(self.stacks)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute the logits."""
@@ -73,25 +73,17 @@ class MultiHead(nn.Module):
         return weight_K1F[:, 0]
 
     def pair_constants(self, shared: bool = True) -> Tensor:
-        """Bound how much each difference of two logits moves per unit of the features, when hard.
+        """Bound how much each difference of two logits moves per unit of the features, when hard: (K, K), rounded up.
 
-        For single rows on shared features it is ``|w_i - w_j|``; for stacks, or features of each label's own,
-        ``L_i + L_j``, with L_i the product of the exact norms of stack i, at most 1.
-
-        Args:
-            shared: whether all labels see the same features.
-
-        Returns:
-            (K, K) in float64, rounded up.
+        For single rows on features that are shared by all labels it is ``|w_i - w_j|``; for stacks, or features of
+        each label's own, ``L_i + L_j``, with L_i the product of the exact norms of stack i, at most 1.
         """
         rows_KF = self.rows()
         if rows_KF is not None and shared:
             return _row_distances(rows_KF)
-        norms = [
-            torch.linalg.matrix_norm(to_double(layer.weight.detach()), 2)
-            for layer in self.stacks
-            if isinstance(layer, LabelwiseLinear)
-        ]
+        # Every other module is an activation.
+        weights: list[Tensor] = [layer.weight.detach() for layer in self.stacks[::2]]  # type: ignore[operator]
+        norms = [torch.linalg.matrix_norm(to_double(weight_KOI), 2) for weight_KOI in weights]
         norm_K = torch.stack(norms).prod(0).clamp_max(1)
         return (norm_K[:, None] + norm_K) * _OUTWARD
 
@@ -119,7 +111,7 @@ class SingleHead(nn.Module):
         self.linear = nonexpansive(nn.Linear(in_features, num_labels, bias), bound)
 
     def layers(self) -> Iterator[nn.Module]:
-        """Iterate over the layers in order."""
+        """Iterate over the only layer."""
         yield self.linear
 
     def forward(self, features: Tensor) -> Tensor:

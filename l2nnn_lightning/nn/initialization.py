@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.nn.parametrization import LabelwiseLinear, nonexpansive_layers
+from l2nnn_lightning.nn.layouts import Layout
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
 
 __all__ = ["dirac_", "orthogonal_", "principal_"]
 
@@ -20,11 +21,9 @@ def orthogonal_(module: nn.Module) -> None:
     two to four times their squared norm, a loss that multiplies from layer to layer.
     """
     for layer, scaling in nonexpansive_layers(module):
-        raw = _raw_weight(layer)
-        for matrix in raw.view(scaling.groups, scaling.rows, -1):
+        for matrix in _matrices(layer, scaling.layout):
             nn.init.orthogonal_(matrix)
-        if isinstance(layer.bias, nn.Parameter):
-            layer.bias.zero_()
+        _zero_bias(layer)
 
 
 @torch.no_grad()
@@ -36,15 +35,13 @@ def dirac_(module: nn.Module) -> None:
     norm of 0.02 enters the Gram matrix as its square. Other layers keep their weights.
     """
     for layer, scaling in nonexpansive_layers(module):
-        if not isinstance(layer, nn.Conv1d | nn.Conv2d):
+        if scaling.layout.conv is None:
             continue
-        raw = _raw_weight(layer)
-        nn.init.dirac_(raw, scaling.groups)
-        for kernels in raw.view(scaling.groups, scaling.rows, -1):
-            surplus = kernels[raw.shape[1] :]
-            surplus.normal_(std=_FAINT / kernels.shape[1] ** 0.5)
-        if isinstance(layer.bias, nn.Parameter):
-            layer.bias.zero_()
+        raw = raw_weight(layer)
+        nn.init.dirac_(raw, scaling.layout.groups)
+        for kernels in _matrices(layer, scaling.layout):
+            kernels[raw.shape[1] :].normal_(std=_FAINT / kernels.shape[1] ** 0.5)
+        _zero_bias(layer)
 
 
 @torch.no_grad()
@@ -61,7 +58,8 @@ def principal_(network: nn.Module, images: Tensor) -> None:
         images: a few hundred training images, (B, C, H, W) in [0, 1].
     """
     for layer, scaling in list(nonexpansive_layers(network)):
-        if scaling.rows == 1 or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+        layout = scaling.layout
+        if layout.rows == 1 or (layout.conv is not None and layout.groups > 1):
             continue
         received: list[Tensor] = []
         handle = layer.register_forward_pre_hook(lambda _, args, received=received: received.append(args[0]))
@@ -69,27 +67,31 @@ def principal_(network: nn.Module, images: Tensor) -> None:
         handle.remove()
         if not received:
             continue
-        raw = _raw_weight(layer)
-        matrices = raw.view(scaling.groups, scaling.rows, -1)
-        for label, matrix in enumerate(matrices):
-            directions = _principal_directions(_vectors(layer, received[0], label), scaling.rows)
-            if len(directions) < scaling.rows:
+        for label, matrix in enumerate(_matrices(layer, layout)):
+            directions = _principal_directions(_vectors(layer, layout, received[0], label), layout.rows)
+            if len(directions) < layout.rows:
                 continue
-            rotation = nn.init.orthogonal_(torch.empty(scaling.rows, scaling.rows)).to(directions)
+            rotation = nn.init.orthogonal_(torch.empty(layout.rows, layout.rows)).to(directions)
             matrix.copy_(rotation @ directions)
 
 
-def _raw_weight(layer: nn.Module) -> Tensor:
-    raw: Tensor = layer.parametrizations["weight"].original.data  # type: ignore[index,union-attr]
-    return raw
+def _matrices(layer: nn.Module, layout: Layout) -> Tensor:
+    """View the raw weight as its matrices, to write into."""
+    return raw_weight(layer).data.view(layout.groups, layout.rows, -1)
 
 
-def _vectors(layer: nn.Module, x: Tensor, label: int) -> Tensor:
-    """Write a layer's input as the vectors that its weight is multiplied with: (N, columns)."""
+def _zero_bias(layer: nn.Module) -> None:
+    # The only parameter of the layer's own: the raw weight is its parametrization's.
+    for bias in layer.parameters(recurse=False):
+        bias.zero_()
+
+
+def _vectors(layer: nn.Module, layout: Layout, x: Tensor, label: int) -> Tensor:
+    """Write a layer's input as the vectors that its weight is multiplied with for one label: (N, columns)."""
     if isinstance(layer, nn.Conv2d):
         patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         return patches.mT.flatten(0, 1)
-    if isinstance(layer, LabelwiseLinear) and x.dim() == 3:
+    if layout.groups > 1 and x.dim() == 3:
         return x[:, label]
     return x.flatten(0, -2)
 

@@ -23,16 +23,11 @@ def kmeans(points_NF: Tensor, count: int, generator: torch.Generator, iterations
     Shape:
         (N, F) -> (count, F).
 
-    Raises:
-        ValueError: if there are no points or no centres are wanted.
-
     Example:
         >>> points = torch.tensor([[0.0], [0.2], [5.0], [5.2]])
         >>> kmeans(points, 2, torch.Generator().manual_seed(0)).flatten().sort().values
         tensor([0.1000, 5.1000])
     """
-    if len(points_NF) == 0 or count < 1:
-        raise ValueError(f"k-means needs points and centres, got {len(points_NF)} points and {count} centres")
     order = torch.randperm(len(points_NF), generator=generator)
     order = order.repeat(-(-count // len(order)))[:count]
     centres_CF = points_NF[order.to(points_NF.device)].clone()

@@ -1,4 +1,4 @@
-"""Normalisation that adds no distance: subtracted means and bounded factors (appendix A.5)."""
+"""Normalisation that adds no distance, and keeps the shape (B, C, ...): means and bounded factors (appendix A.5)."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,6 @@ class SubtractMean(nn.Module):
     """Subtract a fixed mean, one number or one per channel.
 
     A shift keeps every distance. (Dividing by a standard deviation below 1 would multiply the Lipschitz constant.)
-
-    Args:
-        mean: the mean; a sequence has one entry per channel (dimension 1).
-
-    Shape:
-        (B, C, ...) -> (B, C, ...).
-
-    Raises:
-        ValueError: if the number of channels is another than that of means.
 
     Example:
         >>> SubtractMean(0.5)(torch.tensor([[0.5, 1.0]]))
@@ -49,12 +40,6 @@ class SubtractSampleMean(nn.Module):
     Args:
         dims: the dimensions that the mean is taken over, not the batch's, 0; None for all of a sample. ``(2, 3)``
             subtracts the mean of each channel of an image, 1 the mean over the channels at each place.
-
-    Shape:
-        (B, C, ...) -> (B, C, ...).
-
-    Raises:
-        ValueError: if the batch's dimension is among them.
     """
 
     def __init__(self, dims: int | Sequence[int] | None = None) -> None:
@@ -78,20 +63,12 @@ class SubtractBatchMean(nn.Module):
     Args:
         num_features: the number of channels, dimension 1.
         momentum: how far each training batch moves the running mean towards its own, in (0, 1].
-
-    Shape:
-        (B, C, ...) -> (B, C, ...).
-
-    Raises:
-        ValueError: if an argument is out of range or the number of channels is another.
     """
 
     running_mean: Tensor
 
     def __init__(self, num_features: int, momentum: float = 0.1) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
         self.momentum = momentum
@@ -115,18 +92,10 @@ class BoundedScaling(nn.Module):
 
     Args:
         num_features: the number of channels, dimension 1.
-
-    Shape:
-        (B, C, ...) -> (B, C, ...).
-
-    Raises:
-        ValueError: if the number of channels is not positive or another than the input's.
     """
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
         self.raw = nn.Parameter(torch.ones(num_features))
 
     def factors(self) -> Tensor:

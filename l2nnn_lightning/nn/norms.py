@@ -1,23 +1,38 @@
-"""The norm of a hard layer, computed once, tightly and from above in float64: what a certificate may divide by."""
+"""Norms computed once, tightly and from above in float64, of a hard layer and a chain: what certificates divide by."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.nn.operator_bound import phases
-from l2nnn_lightning.nn.parametrization import NonexpansiveWeight, nonexpansive_layers
+from l2nnn_lightning.nn.parametrization import fold, scaling_of
 
-__all__ = ["tight_norm"]
+__all__ = ["chain_norm", "tight_norm"]
 
 # Far above the rounding of a singular value in float64, far below what a radius is read to.
 _ROUNDING = 1e-9
 _FREQUENCIES = 64
 
 
+def chain_norm(module: nn.Module) -> float:
+    """Bound the Lipschitz constant of a hard trunk by the product of its layers' norms: in [0, 1], rounded up.
+
+    A hard layer's norm is often well below 1, because its bound is not tight; then features move less than the images,
+    and a radius is larger by that factor. Layers in a sequence multiply. Every other module of a trunk (an
+    activation, pooling, a residual block) is nonexpansive as a whole and counts as 1.
+
+    Args:
+        module: a layer, or a sequence of them; every layer with a bound must be hard.
+    """
+    if isinstance(module, nn.Sequential):
+        # A product of n rounded numbers is off by n ulp at most.
+        return min(1.0, math.prod(chain_norm(part) for part in module) * (1 + 1e-12))
+    return 1.0 if scaling_of(module) is None else tight_norm(module)
+
+
 @torch.no_grad()
 def tight_norm(layer: nn.Module) -> float:
-    """Bound the Lipschitz constant of a hard layer from above, nearly exactly.
+    """Bound the Lipschitz constant of a hard layer from above, nearly exactly, and by 1, which hard scaling proves.
 
     For a matrix it is the largest singular value. A convolution on the infinite grid is a matrix at each frequency, the
     kernel's symbol, and its norm is the largest norm of these; zero padding restricts the operator and circular
@@ -29,37 +44,21 @@ def tight_norm(layer: nn.Module) -> float:
     Args:
         layer: a layer made by :func:`nonexpansive`, hard.
 
-    Returns:
-        The bound, in (0, 1] up to the rounding of a hard weight; 1 where the layer has no other.
-
     Raises:
         ValueError: if the layer is not nonexpansive or not hard.
     """
-    scalings = [scaling for found, scaling in nonexpansive_layers(layer) if found is layer]
-    if not scalings:
+    scaling = scaling_of(layer)
+    if scaling is None:
         raise ValueError(f"{type(layer).__name__} is not a nonexpansive layer: it has no norm that is proved")
-    scaling = scalings[0]
     if not scaling.hard:
         raise ValueError("the layer is not hard: call harden first")
-    training = scaling.training
-    scaling.eval()
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    scaling.train(training)
-    return min(1.0, _norm(weight.cpu().double(), scaling))
-
-
-def _norm(weight: Tensor, scaling: NonexpansiveWeight) -> float:
     layout = scaling.layout
+    weight: Tensor = fold(layer).weight.cpu().double()  # type: ignore[assignment]
     if layout.conv is None:
         largest = torch.linalg.matrix_norm(layout.matrices(weight), 2).max()
     else:
-        kernels = phases(
-            weight.reshape(layout.groups, layout.rows, -1, *layout.conv.kernel_size),
-            layout.conv.stride,
-            layout.conv.dilation,
-        )
-        largest = _symbol_norm(kernels)
-    return float(largest) * (1 + _ROUNDING)
+        largest = _symbol_norm(layout.kernels(weight))
+    return min(1.0, float(largest) * (1 + _ROUNDING))
 
 
 def _symbol_norm(kernel_GOIHW: Tensor) -> Tensor:

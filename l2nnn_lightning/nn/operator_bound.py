@@ -24,10 +24,7 @@ def input_row_sums(kernel_GOIHW: Tensor) -> Tensor:
         kernel_GOIHW: kernels of G groups, float32 or float64; a stride is first written out by :func:`phases`.
 
     Shape:
-        (G, O, I, H, W) -> (G, I).
-
-    Returns:
-        The sums, >= 0, differentiable almost everywhere.
+        (G, O, I, H, W) -> (G, I), >= 0, differentiable almost everywhere.
     """
     groups, _, inputs, height, width = kernel_GOIHW.shape
     lines = kernel_GOIHW.permute(0, 3, 1, 4, 2).flatten(3)  # (G, H, O, W I)
@@ -56,13 +53,10 @@ def largest_input_row_sum(kernel_GOIHW: Tensor) -> Tensor:
 
 
 def output_row_sums(kernel_GOIHW: Tensor) -> Tensor:
-    """Sum the absolute entries of each row of ``T T^T``, as :func:`input_row_sums` does for ``T^T T``.
+    """Sum the absolute entries of each row of ``T T^T``, (G, O, I, H, W) -> (G, O), as :func:`input_row_sums` does.
 
     The transposed convolution's kernel is the same with its channels swapped and its taps reversed, and reversal only
     reverses the autocorrelation.
-
-    Shape:
-        (G, O, I, H, W) -> (G, O).
     """
     return input_row_sums(kernel_GOIHW.transpose(1, 2))
 
@@ -72,11 +66,6 @@ def phases(kernel_GOIHW: Tensor, stride: Sequence[int], dilation: Sequence[int])
 
     With stride s, output o reads entries ``o s + t``; let ``t = a s + f``, and the entries of phase f form an image of
     their own that is read at ``o + a``. Where there is a stride, dilation is written out as zeros between the taps.
-
-    Args:
-        kernel_GOIHW: the kernels.
-        stride: of each side.
-        dilation: of each side.
 
     Shape:
         (G, O, I, H, W) -> (G, O, I s_h s_w, H', W'), the phases of an input channel one after the other.

@@ -12,18 +12,16 @@ from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.bounds import gram_penalty
 from l2nnn_lightning.nn.double import to_double
 from l2nnn_lightning.nn.gram_scaling import scale_by_gram
-from l2nnn_lightning.nn.scaling import UNIFORM, Bound, ConvShape, Layout, divisor, scale
+from l2nnn_lightning.nn.layouts import Layout, layout_of
+from l2nnn_lightning.nn.scaling import Bound, Uniform, divisor
 
 __all__ = [
     "Bound",
-    "LabelwiseLinear",
-    "copying_factor",
     "fold",
     "harden",
     "is_hard",
@@ -31,42 +29,12 @@ __all__ = [
     "nonexpansive",
     "nonexpansive_layers",
     "penalty",
+    "raw_weight",
+    "scaling_of",
     "soften",
 ]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-class LabelwiseLinear(nn.Module):
-    """Apply one linear map per label, all as one batched product.
-
-    Args:
-        num_labels: the number K of maps.
-        in_features: inputs of each map.
-        out_features: outputs of each map.
-        bias: whether each map adds a bias.
-
-    Shape:
-        - Input: (B, I), shared by all labels, or (B, K, I), one input per label.
-        - Output: (B, K, O).
-    """
-
-    def __init__(self, num_labels: int, in_features: int, out_features: int, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_labels, out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(num_labels, out_features)) if bias else None
-        for matrix in self.weight:
-            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, I) or (B, K, I) to (B, K, O)."""
-        weight_KOI: Tensor = self.weight
-        labels, outputs, inputs = weight_KOI.shape
-        if x.dim() == 2:
-            y = (x @ weight_KOI.reshape(labels * outputs, inputs).mT).reshape(-1, labels, outputs)
-        else:
-            y = torch.bmm(x.transpose(0, 1), weight_KOI.mT).transpose(0, 1)
-        return y if self.bias is None else y + self.bias
 
 
 class NonexpansiveWeight(nn.Module):
@@ -78,13 +46,9 @@ class NonexpansiveWeight(nn.Module):
     Args:
         layout: how the weight is made of matrices.
         bound: the bound that hard scaling divides by.
-
-    Attributes:
-        computed: the scaled weight, where it has been computed in advance for a forward pass.
     """
 
     hard: Tensor
-    computed: Tensor | None = None
 
     def __init__(self, layout: Layout, bound: Bound) -> None:
         super().__init__()
@@ -92,66 +56,53 @@ class NonexpansiveWeight(nn.Module):
         self.register_buffer("hard", torch.tensor(False))
 
     @property
-    def groups(self) -> int:
-        """How many matrices the weight is made of."""
-        return self.layout.groups
-
-    @property
-    def rows(self) -> int:
-        """Outputs of each of these matrices."""
-        return self.layout.rows
-
-    @property
     def is_uniform(self) -> bool:
         """Whether hard scaling divides each matrix by one number."""
-        return self.bound in UNIFORM
+        return self.bound in get_args(Uniform)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Scale the raw weight; same shape and dtype."""
-        if self.computed is not None:
-            return self.computed
-        return self.scaled(self.layout.matrices(weight), self.hard, self.layout).view_as(weight)
-
-    def scaled(self, matrices_GOI: Tensor, hard: Tensor, layout: Layout) -> Tensor:
-        """Scale matrices of one or more layers like this one; ``hard`` is one mode for all, or one each."""
-        with torch.autocast(matrices_GOI.device.type, enabled=False):
+        copies = self.layout.copies
+        with torch.autocast(weight.device.type, enabled=False):
+            matrices_GOI = self.layout.matrices(weight)
             # A few ulp, so that rounding never makes the weight expansive.
-            shrink = 1 - 4 * torch.finfo(matrices_GOI.dtype).eps
-            exact_GOI = self._exact(matrices_GOI)
+            shrink = 1 - 4 * torch.finfo(weight.dtype).eps
             # The operator of a linear map is its matrix.
-            if self.bound == "gram" or (self.bound == "operator" and layout.conv is None):
-                return scale_by_gram(matrices_GOI, exact_GOI, hard, layout.copies, shrink)
-            norm_GOI = torch.where(
-                hard.reshape(-1, 1, 1), divisor(self.bound, exact_GOI, layout), math.sqrt(layout.copies)
-            )
-            return scale(matrices_GOI, (shrink / norm_GOI).to(matrices_GOI.device, matrices_GOI.dtype))
+            if self.bound == "gram" or (self.bound == "operator" and self.layout.conv is None):
+                scaled_GOI = scale_by_gram(matrices_GOI, self._exact(matrices_GOI), self.hard, copies, shrink)
+            else:
+                norm_GOI = torch.where(self.hard, self._divisor(matrices_GOI), math.sqrt(copies))
+                scaled_GOI = matrices_GOI * (shrink / norm_GOI).to(matrices_GOI)
+        return scaled_GOI.view_as(weight)
 
-    def divisor(self, weight: Tensor) -> Tensor:
-        """Compute what hard scaling divides a raw weight's matrices by, (groups, 1 or rows, 1 or columns).
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Find the raw weight of which, soft, this is the weight: what ``layer.weight = W`` sets.
 
-        In evaluation the result is in float64.
+        Hard, the layer then computes with W scaled by its bound.
         """
-        return divisor(self.bound, self._exact(weight), self.layout)
+        return weight * math.sqrt(self.layout.copies)
 
     def matrices(self, weight: Tensor) -> Tensor:
         """View a weight as its batch of matrices (groups, rows, columns), float32 at least."""
-        return self.layout.matrices(weight.to(torch.promote_types(weight.dtype, torch.float32)))
+        return self.layout.matrices(_single_at_least(weight))
 
     def hard_norm(self, weight: Tensor) -> Tensor:
         """Compute by what the switch from soft to hard divides each matrix, at most: (groups,)."""
-        return self.divisor(weight).amax((1, 2)) / math.sqrt(self.layout.copies)
+        return self._divisor(weight).amax((1, 2)) / math.sqrt(self.layout.copies)
+
+    def _divisor(self, weight: Tensor) -> Tensor:
+        return divisor(self.bound, self._exact(weight), self.layout)
 
     def _exact(self, weight: Tensor) -> Tensor:
-        if self.training:
-            return weight.to(torch.promote_types(weight.dtype, torch.float32))
-        return to_double(weight)
+        return _single_at_least(weight) if self.training else to_double(weight)
 
 
 def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
     """Make a layer's map nonexpansive, by the parametrization of its weight (section 2.1).
 
     The layer starts soft (penalty mode): its weight is the raw one, divided by the square root of the copying factor
-    for a convolution, and nothing is proved. After :func:`harden` its Lipschitz constant is at most 1.
+    for a convolution, and nothing is proved. After :func:`harden` its Lipschitz constant is at most 1. What is assigned
+    to ``module.weight`` later is the weight that the soft layer has (up to its last digits).
 
     Args:
         module: an ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d`` or :class:`LabelwiseLinear`, changed in place. Any
@@ -175,74 +126,15 @@ def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
     """
     if bound not in get_args(Bound):
         raise ValueError(f"bound must be one of {', '.join(get_args(Bound))}, got {bound!r}")
-    if isinstance(module, LazyModuleMixin):
-        raise ValueError(f"{type(module).__name__} has no weight yet: run a batch through it first")
     if parametrize.is_parametrized(module, "weight"):
         raise ValueError(f"the weight of {type(module).__name__} already has a parametrization")
-    if isinstance(module, LabelwiseLinear):
-        labels, rows, _ = module.weight.shape
-        layout = Layout(labels, rows)
-    elif isinstance(module, nn.Linear):
-        layout = Layout(1, module.out_features)
-    elif isinstance(module, nn.Conv1d | nn.Conv2d):
-        copies = copying_factor(module)
-        layout = Layout(module.groups, module.out_channels // module.groups, copies, _conv_shape(module))
-    else:
-        raise ValueError(
-            f"{type(module).__name__} is not supported: use nn.Linear, nn.Conv1d, nn.Conv2d or LabelwiseLinear"
-        )
-    scaling = NonexpansiveWeight(layout, bound)
-    scaling.train(module.training).to(next(module.parameters()).device)
+    scaling = NonexpansiveWeight(layout_of(module), bound)
+    initial: Tensor = module.weight.detach().clone()  # type: ignore[operator]
+    scaling.train(module.training).to(initial.device)
     parametrize.register_parametrization(module, "weight", scaling)
+    # Registration assigns the weight; here what the layer holds is the raw one.
+    raw_weight(module).data.copy_(initial)
     return module
-
-
-def copying_factor(conv: nn.Conv1d | nn.Conv2d) -> int:
-    """Count the windows that one input entry is copied into, at most (section 2.1).
-
-    Along one side with kernel k, stride s and dilation d, output o reads entry ``o s + d j``, j < k. For a given entry
-    the taps j that can reach it are equal modulo ``s / g``, ``g = gcd(d, s)``, so there are at most ``ceil(k g / s)``;
-    without dilation the paper's ``ceil(k / s)``. Zero padding adds no copies. Circular padding does, and changes phase
-    where the map's size is no multiple of the stride: with at most d (k - 1) padded entries a side, every tap reads an
-    entry once, hence k.
-
-    Args:
-        conv: the convolution.
-
-    Returns:
-        The product over the sides, >= 1.
-
-    Raises:
-        ValueError: if the padding repeats entries in a way that has no known bound.
-    """
-    if conv.padding_mode not in ("zeros", "circular"):
-        raise ValueError(
-            f"padding_mode {conv.padding_mode!r} repeats border entries, which has no bound for every image size: "
-            "use 'zeros', or 'circular'"
-        )
-    factor = 1
-    for side, (k, s, d) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
-        if conv.padding_mode == "zeros":
-            factor *= -(-k * math.gcd(d, s) // s)
-            continue
-        # For padding="same" torch pads d (k - 1) entries in all, the most that is allowed here.
-        padded = 0 if isinstance(conv.padding, str) else 2 * conv.padding[side]
-        if padded > d * (k - 1):
-            raise ValueError(
-                f"circular padding {conv.padding} repeats windows: use at most dilation * (kernel_size - 1) / 2"
-            )
-        factor *= k
-    return factor
-
-
-def _conv_shape(conv: nn.Conv1d | nn.Conv2d) -> ConvShape:
-    circular = conv.padding_mode == "circular"
-    sides = [
-        (1, 1, 1) if len(conv.kernel_size) == 1 else None,
-        *zip(conv.kernel_size, [1, 1] if circular else conv.stride, conv.dilation, strict=False),
-    ]
-    (k1, s1, d1), (k2, s2, d2) = [side for side in sides if side is not None]
-    return ConvShape((k1, k2), (s1, s2), (d1, d2))
 
 
 def harden(module: ModuleT) -> ModuleT:
@@ -262,14 +154,10 @@ def is_hard(module: nn.Module) -> bool:
 
 
 def penalty(module: nn.Module) -> Tensor:
-    """Sum the penalty (7) over every nonexpansive layer, on the raw weights.
-
-    Returns:
-        A scalar tensor, 0 where no layer is nonexpansive.
-    """
+    """Sum the penalty (7) over every nonexpansive layer, on the raw weights: a scalar, 0 where there is none."""
     total = torch.zeros(())
     for layer, scaling in nonexpansive_layers(module):
-        raw = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+        raw = raw_weight(layer)
         with torch.autocast(raw.device.type, enabled=False):
             total = total.to(raw.device) + gram_penalty(scaling.matrices(raw)).sum()
     return total
@@ -278,29 +166,22 @@ def penalty(module: nn.Module) -> Tensor:
 @torch.no_grad()
 def largest_bound(module: nn.Module) -> float:
     """Return the largest bound of the raw weights: at most 1 means that the network is nonexpansive even soft."""
-    bounds = [
-        float(scaling.hard_norm(layer.parametrizations["weight"].original).max()) ** 2  # type: ignore[index,union-attr]
-        for layer, scaling in nonexpansive_layers(module)
-    ]
-    return max(bounds, default=0.0)
+    norms = [float(scaling.hard_norm(raw_weight(layer)).max()) for layer, scaling in nonexpansive_layers(module)]
+    return max(norms, default=0.0) ** 2
 
 
 def fold(module: ModuleT) -> ModuleT:
     """Copy a network and write each scaled weight into a plain layer: same outputs, no parametrization left.
 
-    The copy holds no mode any more: it can be exported and run fast, while proofs belong to the original.
-
-    Args:
-        module: the network, left as it is.
-
-    Returns:
-        A plain copy, in the same train or eval mode.
+    The copy is in the same train or eval mode, but neither soft nor hard any more: it can be exported and run fast,
+    while proofs belong to the original, which is left as it is.
     """
     plain = copy.deepcopy(module)
     for layer, scaling in list(nonexpansive_layers(plain)):
         scaling.eval()
         with torch.no_grad():
-            weight: Tensor = layer.weight  # type: ignore[assignment]
+            # Not layer.weight: torch's cache of weights knows layers by their address, which a copy may inherit.
+            weight: Tensor = layer.parametrizations["weight"]()  # type: ignore[index,operator]
         # Not torch's remove_parametrizations: it changes the class, which a copy shares with its original.
         layer.__class__ = type(layer).__bases__[0]
         del layer.parametrizations
@@ -311,10 +192,27 @@ def fold(module: ModuleT) -> ModuleT:
 def nonexpansive_layers(module: nn.Module) -> Iterator[tuple[nn.Module, NonexpansiveWeight]]:
     """Iterate over the nonexpansive layers of a network, each with its parametrization."""
     for layer in module.modules():
-        if parametrize.is_parametrized(layer, "weight"):
-            for scaling in layer.parametrizations["weight"]:  # type: ignore[index]
-                if isinstance(scaling, NonexpansiveWeight):
-                    yield layer, scaling
+        scaling = scaling_of(layer)
+        if scaling is not None:
+            yield layer, scaling
+
+
+def scaling_of(layer: nn.Module) -> NonexpansiveWeight | None:
+    """Return the parametrization of a nonexpansive layer, None of any other module."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    parts = layer.parametrizations["weight"]  # type: ignore[index]
+    return next((part for part in parts if isinstance(part, NonexpansiveWeight)), None)
+
+
+def raw_weight(layer: nn.Module) -> nn.Parameter:
+    """Return the raw weight of a nonexpansive layer."""
+    raw: nn.Parameter = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+    return raw
+
+
+def _single_at_least(weight: Tensor) -> Tensor:
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def _set_hard(module: ModuleT, hard: bool) -> ModuleT:

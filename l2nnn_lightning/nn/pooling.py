@@ -1,10 +1,10 @@
-"""Norm-pooling: the Euclidean norm of a window instead of its maximum (section 2.3)."""
+"""Smaller maps: the Euclidean norm of a window instead of its maximum (section 2.3), or its entries as channels."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["NormPool2d"]
+__all__ = ["NormPool2d", "PixelUnshuffle"]
 
 
 class NormPool2d(nn.Module):
@@ -21,9 +21,6 @@ class NormPool2d(nn.Module):
 
     Shape:
         (B, C, H, W) -> (B, C, H', W'), as ``nn.MaxPool2d``.
-
-    Raises:
-        ValueError: if a size is not positive, or the padding is more than half the kernel.
 
     Example:
         >>> NormPool2d(2)(torch.tensor([[[[3.0, 0.0], [0.0, 4.0]]]]))
@@ -53,9 +50,20 @@ class NormPool2d(nn.Module):
         square = F.avg_pool2d(x * x, self.kernel_size, self.stride, self.padding, divisor_override=self.copies)
         return square.clamp_min(torch.finfo(x.dtype).tiny).sqrt()
 
-    def extra_repr(self) -> str:
-        """Show the geometry."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+class PixelUnshuffle(nn.PixelUnshuffle):
+    """Turn each block of ``factor x factor`` pixels into channels: a permutation of the entries, hence nonexpansive.
+
+    Shape:
+        (B, C, factor H, factor W) -> (B, C factor^2, H, W), laid out in memory as the input.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Permute the entries."""
+        batch, channels, height, width = x.shape
+        factor = self.downscale_factor
+        # Torch's own leaves an empty batch in its old shape.
+        return super().forward(x).reshape(batch, channels * factor**2, height // factor, width // factor)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
-from l2nnn_lightning.nn.splitting import Splitting
+from l2nnn_lightning.nn.residual import Splitting
 
 __all__ = ["LastStep", "Reading", "Recurrent", "RowsAsSteps"]
 
@@ -40,9 +40,6 @@ class Recurrent(nn.Module):
 
     Shape:
         (B, K, input_size) -> (B, K, S).
-
-    Raises:
-        ValueError: if an argument is out of range or the input does not fit.
     """
 
     def __init__(
@@ -61,8 +58,6 @@ class Recurrent(nn.Module):
             raise ValueError(f"reading must be one of {', '.join(get_args(Reading))}, got {reading!r}")
         if t not in ("block", "channel"):
             raise ValueError(f"t must be 'block' or 'channel', got {t!r}")
-        if min(input_size, hidden_size) < 1:
-            raise ValueError(f"input_size and hidden_size must be at least 1, got {input_size} and {hidden_size}")
         self.activation = nn.Identity() if activation is None else activation
         with torch.no_grad():
             self.state_size: int = self.activation(torch.zeros(1, hidden_size)).shape[1]
@@ -90,11 +85,7 @@ class Recurrent(nn.Module):
 
 
 class RowsAsSteps(nn.Module):
-    """Read an image from top to bottom, one row a time step; keeps every distance.
-
-    Shape:
-        (B, C, H, W) -> (B, H, C W).
-    """
+    """Read an image from top to bottom, one row a time step, (B, C, H, W) -> (B, H, C W); keeps every distance."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Rearrange."""
@@ -102,11 +93,7 @@ class RowsAsSteps(nn.Module):
 
 
 class LastStep(nn.Module):
-    """Keep the last time step's output.
-
-    Shape:
-        (B, K, S) -> (B, S).
-    """
+    """Keep the last time step's output, (B, K, S) -> (B, S)."""
 
     def forward(self, steps: Tensor) -> Tensor:
         """Select."""

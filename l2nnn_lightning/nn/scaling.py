@@ -1,81 +1,25 @@
 """What hard scaling divides a weight by: one number for a matrix, or one for each of its rows, columns or channels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from l2nnn_lightning.nn.bounds import gram_bound
+from l2nnn_lightning.nn.bounds import gram_bound, power_bound, power_row_sums
 from l2nnn_lightning.nn.gram_scaling import NEGLIGIBLE
-from l2nnn_lightning.nn.operator_bound import input_row_sums, largest_input_row_sum, output_row_sums, phases
-from l2nnn_lightning.nn.power_bound import power_bound, power_row_sums
+from l2nnn_lightning.nn.layouts import Layout
+from l2nnn_lightning.nn.operator_bound import input_row_sums, largest_input_row_sum, output_row_sums
 
-__all__ = ["UNIFORM", "Bound", "ConvShape", "Layout", "divisor", "scale"]
+__all__ = ["Bound", "Uniform", "divisor"]
 
-Bound = Literal[
-    "gram",
-    "power",
-    "rows",
-    "columns",
-    "rows_power",
-    "columns_power",
-    "operator",
-    "operator_rows",
-    "operator_columns",
-    "minimum",
-]
-#: Those that divide a whole matrix by one number.
-UNIFORM: frozenset[Bound] = frozenset({"gram", "power", "operator", "minimum"})
+#: Bounds that divide a whole matrix by one number.
+Uniform = Literal["gram", "power", "operator", "minimum"]
+Bound = Literal[Uniform, "rows", "columns", "rows_power", "columns_power", "operator_rows", "operator_columns"]
 # The squares of the Gram matrix in the scalings by powers: p = 4.
 _STEPS = 3
 # The larger side of an operator bound is left out where its products would outgrow the smaller side's so many times.
 _LARGER_SIDE = 4
-
-
-@dataclass(frozen=True)
-class ConvShape:
-    """How a convolution reads its input.
-
-    Attributes:
-        kernel_size: taps along each of two sides; a 1-D convolution has a first side of 1.
-        stride: along each side; 1 where the padding is circular, since wrapped entries change phase on a map whose size
-            is no multiple of the stride, and the strided outputs are some of those of stride 1.
-        dilation: along each side.
-    """
-
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a weight is made of matrices.
-
-    Attributes:
-        groups: how many matrices the weight is made of, along its first dimension; each is scaled by its own bound.
-        rows: outputs of each of these matrices.
-        copies: the copying factor of a convolution, 1 elsewhere.
-        conv: the convolution's shape; None for a linear map.
-    """
-
-    groups: int
-    rows: int
-    copies: int = 1
-    conv: ConvShape | None = None
-
-    def matrices(self, weight: Tensor) -> Tensor:
-        """View a weight as its batch of matrices (G, O, I)."""
-        return weight.reshape(self.groups, self.rows, -1)
-
-    def kernels(self, weight: Tensor) -> Tensor:
-        """View a convolution's weight as kernels of stride 1 over the phases of its input, (G, O, I, H, W)."""
-        assert self.conv is not None
-        kernels = weight.reshape(self.groups, self.rows, -1, *self.conv.kernel_size)
-        return phases(kernels, self.conv.stride, self.conv.dilation)
 
 
 def _gram(weight: Tensor, layout: Layout) -> Tensor:
@@ -84,6 +28,7 @@ def _gram(weight: Tensor, layout: Layout) -> Tensor:
 
 
 def _power(weight: Tensor, layout: Layout) -> Tensor:
+    """Its refinement by powers."""
     return (layout.copies * power_bound(layout.matrices(weight)))[:, None, None]
 
 
@@ -154,12 +99,7 @@ _SQUARES: dict[Bound, Callable[[Tensor, Layout], Tensor]] = {
 
 
 def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
-    """Compute what hard scaling divides a raw weight by.
-
-    Args:
-        bound: the bound that makes the result nonexpansive.
-        weight: the raw weight, float32 or float64.
-        layout: how it is made of matrices.
+    """Compute what hard scaling divides a raw weight, float32 or float64, by.
 
     Returns:
         (G, 1 or O, 1 or I), to divide ``layout.matrices(weight)`` by: the square root of the bound, or of the copying
@@ -167,40 +107,3 @@ def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
     """
     squares = _SQUARES[bound](weight, layout)
     return torch.where(squares < NEGLIGIBLE, layout.copies, squares).sqrt()
-
-
-def scale(weight_GOI: Tensor, factor: Tensor) -> Tensor:
-    """Multiply matrices by factors, whose gradient is taken without a copy of the weight where each matrix has one.
-
-    Args:
-        weight_GOI: a batch of matrices.
-        factor: (G, 1 or O, 1 or I).
-
-    Returns:
-        (G, O, I), differentiable once.
-    """
-    scaled: Tensor = _Scale.apply(weight_GOI, factor)
-    return scaled
-
-
-class _Scale(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(weight_GOI: Tensor, factor: Tensor) -> Tensor:
-        return weight_GOI * factor
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_GOI: Tensor) -> tuple[Tensor, Tensor]:
-        weight_GOI, factor = ctx.saved_tensors
-        if factor.shape[1:] == (1, 1):
-            groups = len(weight_GOI)
-            grad_factor = grad_GOI.reshape(groups, 1, -1) @ weight_GOI.reshape(groups, -1, 1)
-        else:
-            grad_factor = (grad_GOI * weight_GOI).sum_to_size(factor.shape)
-        return grad_GOI * factor, grad_factor

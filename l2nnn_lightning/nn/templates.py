@@ -66,13 +66,7 @@ class Templates(nn.Module):
 
     @torch.no_grad()
     def place(self, label: int, features_NF: Tensor, generator: torch.Generator) -> None:
-        """Put the templates of one label at the k-means centres of its features.
-
-        Args:
-            label: the label.
-            features_NF: features of its training images, at least one.
-            generator: of the draws, on the CPU.
-        """
+        """Put the templates of one label at the k-means centres of its training images' features, at least one."""
         self.weight[label] = kmeans(features_NF, self.weight.shape[1], generator)
         self._offsets_of_nearest()
 
@@ -104,12 +98,8 @@ class Templates(nn.Module):
         the shortest move inside [0, 1] to that hyperplane instead; its derivative is that of the scores' difference at
         the moved image, times ``t / |delta|`` (the envelope theorem: the constraint's multiplier is t).
 
-        Which templates are meant is found without gradients, at the cost of two matrix products.
-
-        Args:
-            features_BF: what the templates see.
-            label_B: the true labels.
-            box: whether the features are pixels that must stay in [0, 1].
+        Which templates are meant is found without gradients, at the cost of two matrix products. With ``box`` the
+        features are pixels that must stay in [0, 1].
         """
         with torch.no_grad(), torch.autocast(features_BF.device.type, enabled=False):
             rows_B = torch.arange(len(label_B), device=label_B.device)

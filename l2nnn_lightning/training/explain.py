@@ -71,8 +71,9 @@ def _meant(given: str, known: Iterable[str], owner: str = "") -> str:
 
 
 def _options(kind: type) -> set[str]:
-    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters} - {"self", "args"}
+    named = (inspect.signature(vars(base)["__init__"]).parameters for base in kind.__mro__ if "__init__" in vars(base))
+    return {name for names in named for name in names} - {"self", "args"}
 
 
 def _subclasses(kind: type) -> set[type]:
-    return {kind, *(below for child in kind.__subclasses__() for below in _subclasses(child))}
+    return {kind}.union(*(_subclasses(child) for child in kind.__subclasses__()))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -61,7 +62,7 @@ class CosineAfterSwitch(LRScheduler):
         """Everything but the length of the training, which a resumed one may change."""
         return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Compute the learning rate of each group at the current step."""
         factor = learning_rate_factor(
             self.last_epoch,

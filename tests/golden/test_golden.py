@@ -17,7 +17,6 @@ from torch import Tensor
 
 from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier, load_pretrained
 from l2nnn_lightning.data import MNIST5kDataModule
-from l2nnn_lightning.evaluation.command import run_evaluation
 from l2nnn_lightning.models import ConvL2NNN, MadryNet, TemplateNet
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import OffsetCrossEntropy, PaperLoss, RadiusHinge
@@ -177,6 +176,8 @@ def measure_certificates(name: str, dtype: torch.dtype) -> dict[str, Any]:
 
 def measure_results() -> dict[str, Any]:
     """Evaluate; leave out what depends on the machine, and the config, which names constructor arguments."""
+    from l2nnn_lightning.evaluation.command import run_evaluation
+
     command = "--ckpt_path mnist_l2nnn --data MNIST5k --limit 200 --attacks pgd_l2 --eps 1.58 --max_iter 5 --device cpu"
     with tempfile.TemporaryDirectory() as folder:
         run_evaluation([*command.split(), "--output", folder])

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.models import L2NNN, L2NNNS, ORDINARY, build_network
 from l2nnn_lightning.nn import fold, harden, is_hard, soften
-from l2nnn_lightning.nn.parametrization import nonexpansive_layers
 
 # Float64 rounding over some ten layers.
 EXACT = 1 + 1e-6
@@ -139,18 +138,6 @@ def test_hard_network_lends_itself_to_function_transforms(bound: str) -> None:
     for x, *gradients in zip(image, *per_sample.values(), strict=True):
         expected = torch.autograd.grad(network(x[None]).amax(), list(weights.values()))
         torch.testing.assert_close(tuple(gradients), expected)
-
-
-def test_weights_are_computed_before_the_first_layer_of_a_training_step() -> None:
-    network = build_network(L2NNNS, "mnist_small", (1, 28, 28), 10, {"channels": (2, 2), "dense": (4,)})
-    scalings = [scaling for _, scaling in nonexpansive_layers(network)]
-    seen: list[bool] = []
-    network.trunk[0].register_forward_pre_hook(lambda *_: seen.extend(s.computed is not None for s in scalings))
-    for training in (True, False):
-        network.train(training)(torch.rand(2, 1, 28, 28))
-        assert seen == [training] * len(scalings)
-        seen.clear()
-    assert all(scaling.computed is None for scaling in scalings)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

