@@ -1,6 +1,6 @@
 """The classifiers, as LightningModules; they hold no mathematics and know no kinds of networks or objectives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Self
@@ -85,14 +85,19 @@ class Classifier(pl.LightningModule):
             raise ValueError(f"image_shape must be (channels, height, width), got {tuple(image_shape)}")
         if not penalty_weight >= 0:
             raise ValueError(f"penalty_weight must be at least 0, got {penalty_weight}")
-        given = {"network": network, "objective": objective, "optimizer": optimizer, "scheduler": scheduler}
+        given: dict[str, Callable[..., Any]] = {
+            "network": network,
+            "objective": objective,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+        }
         described = {name: describe(factory) for name, factory in given.items()}
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_labels, self.radii = num_labels, tuple(radii)
         shapes = {"image_shape": list(image_shape), "num_labels": num_labels}
         self.save_hyperparameters({**described, **shapes, "radii": list(radii), "penalty_weight": penalty_weight})
         self.network = network(self.image_shape, num_labels)
-        self.objective = objective(num_labels)
+        self.objective: Objective = objective(num_labels)
         self.objective.check(self.network)
         self.optimizer, self.scheduler = optimizer, scheduler
         self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
@@ -184,8 +189,7 @@ class Classifier(pl.LightningModule):
 
     def attack_logits(self, image: Tensor) -> Tensor:
         """Compute what adversarial training attacks: the logits as the objective sees them."""
-        attacked: Tensor = self.objective.attacked(self(image))
-        return attacked
+        return self.objective.attacked(self(image))
 
     def on_train_epoch_start(self) -> None:
         """Tell the objective how far the training is."""
