@@ -56,14 +56,8 @@ class Classifier(pl.LightningModule):
         radii: the L2 radii at which certified accuracy is measured in validation.
         penalty_weight: lambda, the weight of the penalty (7) while the network is soft, >= 0.
 
-    Attributes:
-        penalty_scale: what the penalty's weight is multiplied with now.
-
     Shape:
         (B, C, H, W) in [0, 1] -> (B, K).
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -94,7 +88,9 @@ class Classifier(pl.LightningModule):
         self.objective: Objective = objective(num_labels)
         self.objective.check(self.network)
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
+        self.penalty_weight = penalty_weight
+        #: What the penalty's weight is multiplied with now.
+        self.penalty_scale = 1.0
         self._is_fresh = True
         self._is_soft: bool | None = None
         self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
@@ -107,10 +103,7 @@ class Classifier(pl.LightningModule):
     ) -> Self:
         """Build a classifier from a checkpoint, of this version or an earlier one; nothing in it is executed.
 
-        Args:
-            checkpoint_path: the file.
-            map_location: as for ``torch.load``.
-            **changes: constructor arguments that differ from the checkpoint's.
+        Further arguments are constructor arguments that differ from the checkpoint's.
         """
         changes = {name: change for name, change in changes.items() if name not in ("weights_only", "strict")}
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
@@ -150,7 +143,7 @@ class Classifier(pl.LightningModule):
         return logits
 
     def certify(self, image: Tensor) -> Certificate:
-        """Predict and prove: label, confidence gap and certified L2 radius of each image.
+        """Predict and prove: label, confidence gap and certified L2 radius of each image, (B,) each.
 
         Runs in evaluation mode, without autocast and TF32, in the precision of the weights. A radius of 0 proves
         nothing; so it is wherever the network is not hard. For many batches, use :meth:`certified`.
@@ -190,16 +183,12 @@ class Classifier(pl.LightningModule):
             self._is_soft = not self.is_hard
         logits, terms = self.objective(self.network, batch)
         self._penalise(terms, self._is_soft)
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch.image),
-        )
+        values = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.image))
         self.train_accuracy.update(logits.detach(), batch.label)
         self.train_gap.update(confidence_gap(logits.detach()))
-        return terms["loss"]
+        loss: Tensor = terms["loss"]
+        return loss
 
     def on_train_epoch_end(self) -> None:
         """Log training accuracy and gap, and the learning rate."""
@@ -249,11 +238,7 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def harden(self, lr_factor: float = 1.0) -> None:
-        """Make the network hard; the function, and with it L_a, stays what it was up to a factor per label.
-
-        Args:
-            lr_factor: the learning rate from here on, as a multiple of the base.
-        """
+        """Make the network hard, which stays what it was up to a factor per label; the learning rate begins anew."""
         divisor = self.network.harden()
         if divisor is not None:
             self.objective.follow_scaling(divisor)
