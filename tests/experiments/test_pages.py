@@ -2,9 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import benchmark
+from made_up_study import result, write_result
 
-from l2nnn_lightning.experiments.benchmark.command import main as benchmark
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.pages import fill, pages
+from l2nnn_lightning.experiments.study.plan import Plan
+from l2nnn_lightning.experiments.study.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,3 +90,22 @@ def test_results_stand_side_by_side(tmp_path):
 def test_a_row_of_a_comparison_names_its_files(tmp_path):
     with pytest.raises(ValueError, match="NAME: FILE"):
         fill("<!-- compare\nresults/a.json\n-->\n<!-- end -->", tmp_path)
+
+
+def test_study_table_is_filled_from_stored_results(tmp_path: Path, plan: Plan, store: Store) -> None:
+    for seed in (0, 1):
+        write_result(store, result(plan, f"l2nnn-0-s{seed}"), 0.9)
+    text = "before\n<!-- study/table0 -->\n| 99% |\n<!-- end -->\nafter\n<!-- study/table0/gpu -->\n<!-- end -->\n"
+    filled = fill(text, tmp_path)
+    first, second = filled.split("after\n")
+    assert first.startswith("before\n<!-- study/table0 -->\nTable 0. Made up\n")
+    assert "| 0% | 90.0 ± 0.0 (98.7) |" in first
+    assert "99% |" not in first
+    assert "0 of 15 runs stored" in second
+    assert "| 100% | missing | missing | not run |" in second
+    assert fill(filled, tmp_path) == filled
+
+
+def test_unknown_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no study 'none'"):
+        fill("<!-- study/none -->\n<!-- end -->", tmp_path)

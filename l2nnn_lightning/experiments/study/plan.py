@@ -6,66 +6,48 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]  # its types are a package of their own
+
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.experiments.study.read import Column, Options, Row, Study, read_yaml
+from l2nnn_lightning.experiments.study.read import Column, Options, Row, Study
 
 __all__ = ["Plan", "Result", "Training", "make_plan"]
 
 
 @dataclass(frozen=True)
 class Training:
-    """One call of ``train.py``.
+    """One call of ``train.py``."""
 
-    Args:
-        name: readable, and unlike any other training's of the study.
-        config: path of the config.
-        overrides: what is changed in it, by dotted key, the seed included.
-        digest: a fingerprint of the config's content and the overrides.
-    """
-
-    name: str
-    config: str
-    overrides: Mapping[str, Any]
-    digest: str
+    name: str  # readable, and unlike any other training's of the study
+    configs: tuple[str, ...]  # paths of the configs, of which a later one wins
+    overrides: Mapping[str, Any]  # what is changed in them, by dotted key, the seed included
+    digest: str  # a fingerprint of the configs' content and the overrides
 
 
 @dataclass(frozen=True)
 class Result:
-    """One call of ``evaluate.py``, which gives one stored file.
+    """One call of ``evaluate.py``, which gives one stored file."""
 
-    Args:
-        name: readable, and unlike any other result's of the study.
-        training: where its checkpoint comes from.
-        checkpoint: ``last`` or ``best``.
-        options: of ``evaluate.py``, by name without dashes; a training stands for its checkpoint.
-        digest: a fingerprint of all that went into it.
-    """
-
-    name: str
-    training: Training
-    checkpoint: str
-    options: Mapping[str, Any]
-    digest: str
+    name: str  # readable, and unlike any other result's of the study
+    training: Training  # where its checkpoint comes from
+    checkpoint: str  # ``last`` or ``best``
+    options: Mapping[str, Any]  # of ``evaluate.py``, by name without dashes
+    others: Mapping[str, Training]  # the options whose value is the checkpoint of another training
+    digest: str  # a fingerprint of all that went into it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study takes in one tier.
-
-    Args:
-        study: the study.
-        tier: the tier's name.
-        results: the results, in the order in which they are run.
-        cells: for every (row, column) that is run, by seed, the results of its variants.
-    """
+    """What a study takes in one tier."""
 
     study: Study
     tier: str
-    results: Sequence[Result]
+    results: Sequence[Result]  # in the order in which they are run
+    # by (row, column) that is run, by seed: the results of its variants
     cells: Mapping[tuple[str, str], Mapping[int, Sequence[Result]]]
 
     @property
@@ -89,10 +71,6 @@ class Plan:
 
 def make_plan(study: Study, tier: str) -> Plan:
     """List all that a study takes.
-
-    Args:
-        study: the study.
-        tier: one of its tiers.
 
     Raises:
         UserError: if it has no such tier.
@@ -121,51 +99,72 @@ def _result(
 ) -> Result:
     method, row = study.methods[column.method], study.rows[row_name]
     training = _training(study, tier, row_name, column.method, variant, seed)
-    parts = (study.tiers[tier].evaluate, method.evaluate, row.evaluate, column.evaluate)
-    options = {key: value for part in parts for key, value in _in_tier(study, tier, part).items()}
-    for key, value in options.items():
-        if isinstance(value, str) and value.startswith("@"):
-            if value[1:] not in study.methods:
-                raise UserError(f"{study.name}: {key} names the method {value[1:]!r}, which there is not")
-            options[key] = _training(study, tier, row_name, value[1:], "", seed)
+    options = _joined(study, tier, study.tiers[tier].evaluate, method.evaluate, row.evaluate, column.evaluate)
+    named = {key: str(value)[1:] for key, value in options.items() if str(value).startswith("@")}
+    for key, other in named.items():
+        if other not in study.methods:
+            raise UserError(f"{study.name}: {key} names the method {other!r}, which there is not")
+    others = {key: _training(study, tier, row_name, other, "", seed) for key, other in named.items()}
     own_row = row_name if row.evaluate and not _is_trained_apart(row) else ""
-    name = "-".join(
-        part for part in (training.name, _slug(own_row), _slug(column_name) if column.evaluate else "") if part
+    parts = [training.name, _slug(own_row), _slug(column_name) if column.evaluate else ""]
+    values = options | {key: other.digest for key, other in others.items()}
+    return Result(
+        "-".join(filter(None, parts)),
+        training,
+        method.checkpoint,
+        {key: value for key, value in options.items() if key not in others},
+        others,
+        _digest([training.digest, method.checkpoint, sorted(values.items())]),
     )
-    named = {key: value.digest if isinstance(value, Training) else value for key, value in options.items()}
-    digest = _digest([training.digest, method.checkpoint, sorted(named.items())])
-    return Result(name, training, method.checkpoint, options, digest)
 
 
 def _training(study: Study, tier: str, row_name: str, method_name: str, variant: str, seed: int) -> Training:
     method, row = study.methods[method_name], study.rows[row_name]
-    config = study.folder / (row.config or method.config)
+    configs = study.paths(row.config or method.config)
     chosen = method.variants[variant] if variant else {}
-    # Later ones win: the row over the variant over the method over the tier.
-    overrides = {
-        key: value
-        for part in (study.tiers[tier].train, method.train, chosen, row.train)
-        for key, value in _in_tier(study, tier, part).items()
-    }
+    overrides = _joined(study, tier, study.tiers[tier].train, method.train, chosen, row.train)
     overrides["seed_everything"] = seed
     parts = [method_name, variant, row_name if _is_trained_apart(row) else "", f"s{seed}"]
+    content = reduce(_merged, (_content(config, config.stat().st_mtime_ns) for config in configs))
     return Training(
         "-".join(_slug(part) for part in parts if part),
-        str(config),
+        tuple(map(str, configs)),
         overrides,
-        _digest([_content(config, config.stat().st_mtime_ns), sorted(overrides.items())]),
+        _digest([content, sorted(overrides.items())]),
     )
 
 
 @lru_cache
-def _content(config: Path, modified: int) -> Any:  # noqa: ARG001  # a changed file is read again
-    return read_yaml(config)
+def _content(config: Path, modified: int) -> dict[str, Any]:  # noqa: ARG001  # a changed file is read again
+    values: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return values
 
 
-def _in_tier(study: Study, tier: str, part: Options) -> dict[str, Any]:
-    """Take what holds in every tier, and over it what holds in this one."""
-    common = {key: value for key, value in part.items() if key not in study.tiers}
-    return {**common, **part.get(tier, {})}
+def _merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a config over another as ``train.py`` does: section by section, ``KEY+`` appends to a list.
+
+    Example:
+        >>> _merged({"a": {"b": 1, "c": [2]}, "d": 3}, {"a": {"b": 4, "c+": [5]}})
+        {'a': {'b': 4, 'c': [2, 5]}, 'd': 3}
+    """
+    merged = dict(base)
+    for key, value in overlay.items():
+        name = key.removesuffix("+")
+        if name != key:
+            merged[name] = [*(merged.get(name) or []), *value]
+        elif isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+            merged[name] = _merged(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _joined(study: Study, tier: str, *parts: Options) -> dict[str, Any]:
+    """Join overrides, of which later ones win: of each what holds in every tier, and over it what holds in this one."""
+    joined: dict[str, Any] = {}
+    for part in parts:
+        joined |= {key: value for key, value in part.items() if key not in study.tiers} | part.get(tier, {})
+    return joined
 
 
 def _is_trained_apart(row: Row) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from l2nnn_lightning.evaluation.parser import parse_options
-from l2nnn_lightning.experiments.study import Plan, make_plan, read_study, study_names
-from l2nnn_lightning.experiments.study.plan import Training
+from l2nnn_lightning.experiments.study.plan import Plan, make_plan
+from l2nnn_lightning.experiments.study.read import read_study, study_names
+from l2nnn_lightning.experiments.study.run import STUDIES
 from l2nnn_lightning.experiments.study.store import Store
 from l2nnn_lightning.experiments.study.tasks import evaluation_command, training_command
 from l2nnn_lightning.models import L2NNNS, ORDINARY
@@ -24,7 +25,8 @@ class ParseOnly(TrainCLI):
 
 
 def plans() -> list[Plan]:
-    return [make_plan(study, tier) for study in map(read_study, study_names()) for tier in study.tiers]
+    studies = [read_study(name, STUDIES) for name in study_names(STUDIES)]
+    return [make_plan(study, tier) for study in studies for tier in study.tiers]
 
 
 @pytest.mark.slow
@@ -36,7 +38,7 @@ def test_every_kind_of_training_is_understood(tmp_path: Path, monkeypatch: pytes
         for training in {run.training.digest: run.training for run in plan.results}.values():
             # Another number in the same place needs no second look.
             kind = (
-                training.config,
+                *training.configs,
                 *sorted(training.overrides),
                 *sorted(training.overrides.get("model.network_args", {})),
             )
@@ -55,11 +57,11 @@ def test_every_kind_of_evaluation_is_understood(tmp_path: Path) -> None:
     for plan in plans():
         store = Store(plan, tmp_path / "results", tmp_path / "runs")
         for run in plan.results:
-            kind = str({key: str(value) for key, value in run.options.items() if not isinstance(value, Training)})
+            kind = str(run.options)
             if kind in seen:
                 continue
             seen.add(kind)
             options = parse_options(evaluation_command(run, store)[3:])
             assert options.ckpt_path == str(store.checkpoint(run.training, run.checkpoint))
-            assert (options.fallback is not None) == isinstance(run.options.get("fallback"), Training)
+            assert (options.fallback is not None) == ("fallback" in run.others)
     assert len(seen) > 10

@@ -8,8 +8,9 @@ import yaml
 from made_up_study import result, study_values, write_study
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.experiments.study import make_plan, read_study, study_names
-from l2nnn_lightning.experiments.study.plan import Training
+from l2nnn_lightning.experiments.study.plan import make_plan
+from l2nnn_lightning.experiments.study.read import read_study, study_names
+from l2nnn_lightning.experiments.study.run import STUDIES
 
 
 def test_plan_lists_every_row_method_variant_and_seed(tmp_path: Path) -> None:
@@ -79,9 +80,7 @@ def test_rows_and_columns_that_only_evaluate_share_their_training(tmp_path: Path
         "max_iter": "100,1000",
         "limit": 10,
     }
-    fallback = options["fallback"]
-    assert isinstance(fallback, Training)
-    assert fallback.name == "other-s0"
+    assert plan.results[2].others["fallback"].name == "other-s0"
 
 
 @pytest.mark.parametrize(
@@ -115,14 +114,14 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
     assert [result.name for result in make_plan(study, "cpu").select(["l2nnn-*-s1"])] == ["l2nnn-0-s1", "l2nnn-50-s1"]
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", study_names(STUDIES))
 def test_studies_of_the_project_can_be_planned(name: str) -> None:
-    study = read_study(name)
+    study = read_study(name, STUDIES)
     assert {"cpu", "gpu"} <= set(study.tiers)
     for tier in study.tiers:
         plan = make_plan(study, tier)
         assert plan.results
-        assert all(Path(run.training.config).is_file() for run in plan.results)
+        assert all(Path(config).is_file() for run in plan.results for config in run.training.configs)
         # One name, one run: otherwise one would pass for the other.
         trainings = {(run.training.name, run.training.digest) for run in plan.results}
         assert len(trainings) == len({name for name, _ in trainings})

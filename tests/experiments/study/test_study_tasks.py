@@ -1,24 +1,10 @@
 """What is left to do: trainings go on where they stopped, and nothing is done twice."""
 
-from pathlib import Path
+from made_up_study import result, write_result
 
-import pytest
-from made_up_study import result, write_result, write_study
-
-from l2nnn_lightning.experiments.study import make_plan, read_study
 from l2nnn_lightning.experiments.study.plan import Plan
 from l2nnn_lightning.experiments.study.store import Store
 from l2nnn_lightning.experiments.study.tasks import evaluation_command, missing_tasks, training_command
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return make_plan(read_study("table0", write_study(tmp_path / "studies", tmp_path)), "cpu")
-
-
-@pytest.fixture
-def store(plan: Plan, tmp_path: Path) -> Store:
-    return Store(plan, tmp_path / "results", tmp_path / "runs")
 
 
 def names(plan: Plan, store: Store, pattern: str) -> list[str]:
