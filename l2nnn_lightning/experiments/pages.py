@@ -12,9 +12,11 @@ from l2nnn_lightning.evaluation.arguments import parse_options
 
 __all__ = ["comparison", "fill", "pages", "run_pages"]
 
-_PLACE = re.compile(r"<!-- (results/[\w-]+\.json) -->\n.*?<!-- end -->", re.DOTALL)
-_COMPARISON = re.compile(r"(<!-- compare\n(.*?)-->\n).*?<!-- end -->", re.DOTALL)
-_STUDY = re.compile(r"<!-- study/(\w+)(?:/(\w+))? -->\n.*?<!-- end -->", re.DOTALL)
+_PLACE = re.compile(
+    r"(<!-- ((?P<file>results/[\w-]+\.json) |study/(?P<study>\w+)(/(?P<tier>\w+))? |compare\n(?P<lines>.*?))-->\n)"
+    r".*?<!-- end -->",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,17 @@ def fill(text: str, root: Path) -> str:
         The page with its tables; a missing file shows as missing.
     """
 
-    def table(match: re.Match[str]) -> str:
-        path = root / match[1]
-        body = _result(json.loads(path.read_text())) if path.is_file() else "not run yet"
-        return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
+    def filled(match: re.Match[str]) -> str:
+        if match["lines"] is not None:
+            body = comparison(match["lines"], root)
+        elif match["study"] is not None:
+            body = _study(match["study"], match["tier"] or "cpu", root)
+        else:
+            path = root / match["file"]
+            body = _result(json.loads(path.read_text())) if path.is_file() else "not run yet"
+        return f"{match[1]}{body.rstrip()}\n<!-- end -->"
 
-    def study_table(match: re.Match[str]) -> str:
-        return f"{match[0].splitlines()[0]}\n{_study(match[1], match[2] or 'cpu', root)}<!-- end -->"
-
-    def compared(match: re.Match[str]) -> str:
-        return f"{match[1]}{comparison(match[2], root)}\n<!-- end -->"
-
-    return _STUDY.sub(study_table, _COMPARISON.sub(compared, _PLACE.sub(table, text)))
+    return _PLACE.sub(filled, text)
 
 
 def _result(results: dict[str, Any]) -> str:
@@ -110,35 +111,33 @@ def comparison(lines: str, root: Path) -> str:
     """
     from l2nnn_lightning.evaluation.report.tables import markdown_table, radius_name
 
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, list[tuple[float, float, dict[str, float]]]] = {}
     for line in filter(None, (line.strip() for line in lines.splitlines())):
         name, colon, files = line.rpartition(": ")
         if not colon or not files.split():
             raise ValueError(f"a row of a comparison is 'NAME: FILE [FILE ...]', got {line!r}")
         rows[name] = _compared(files.split(), root)
-    radii = list(dict.fromkeys(radius for runs in rows.values() for run in runs for radius in run["certified"]))
+    radii = list(dict.fromkeys(radius for runs in rows.values() for *_, certified in runs for radius in certified))
     table = []
     for name, runs in rows.items():
         if not runs:
             table.append((name, "not run yet", *[""] * (len(radii) + 2)))
             continue
-        cells = [f"{100 * fmean(run['accuracy'] for run in runs):.1f}", f"{fmean(run['radius'] for run in runs):.2f}"]
-        for radius in radii:
-            values = [run["certified"][radius] for run in runs if radius in run["certified"]]
-            cells.append(f"{100 * fmean(values):.1f}" if len(values) == len(runs) else "")
-        table.append((name, *cells, str(len(runs))))
+        clean, mean_radius, certified = zip(*runs, strict=True)
+        at = [[run[radius] for run in certified if radius in run] for radius in radii]
+        proven = [f"{100 * fmean(values):.1f}" if len(values) == len(runs) else "" for values in at]
+        table.append((name, f"{100 * fmean(clean):.1f}", f"{fmean(mean_radius):.2f}", *proven, str(len(runs))))
     radius_names = (f"@{radius_name(radius)} %" for radius in radii)
     return markdown_table(("", "clean %", "mean radius", *radius_names, "seeds"), table)
 
 
-def _compared(files: list[str], root: Path) -> list[dict[str, Any]]:
-    """Pick what is compared out of every file; nothing where one is missing."""
+def _compared(names: list[str], root: Path) -> list[tuple[float, float, dict[str, float]]]:
+    """Pick accuracy, mean radius and certified accuracies out of every file; nothing where one is missing."""
     runs = []
-    for name in files:
-        file, _, box = name.partition("#")
+    for file, _, box in (name.partition("#") for name in names):
         if not (root / file).is_file():
             return []
         found = json.loads((root / file).read_text())
-        radius, certified = ("radius_box_mean", "certified_box") if box else ("radius_mean", "certified")
-        runs.append({"accuracy": found["accuracy"], "radius": found[radius], "certified": found[certified]})
+        keys = ("radius_box_mean", "certified_box") if box else ("radius_mean", "certified")
+        runs.append((found["accuracy"], *(found[key] for key in keys)))
     return runs

@@ -1,6 +1,6 @@
 """Our Carlini-Wagner attack against foolbox's: how close the adversarial images are, and how long they take."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,35 +21,32 @@ __all__ = ["run"]
 SEARCH_STEPS = 9  # foolbox's default and ours
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Attack the first test images of each checkpoint's data set by both implementations, with the same settings.
 
     Only images that the network gets right count: the others need no attack.
 
-    Returns:
+    Yields:
         For each checkpoint the mean and the quartiles of the norms, ours beside foolbox's; then seconds, and what both
         leave unbroken within ``attack_eps``. Nothing where there are no checkpoints.
 
     Raises:
         UserError: if foolbox is not installed, or a checkpoint cannot be used.
     """
-    paths = [path for path in options.attack_checkpoints.split(",") if path]
-    foolbox = _foolbox() if paths else None
-    rows: list[Row] = []
-    size, eps = options.attack_batch, options.attack_eps
-    for path in paths:
+    for path in filter(None, options.attack_checkpoints.split(",")):
+        foolbox = _foolbox()
         classifier, images, labels = _load(path, options, device)
         network = fold(classifier.network).eval().requires_grad_(False)
+        size = options.attack_batch
         with torch.no_grad():
             right = torch.cat([network(x).argmax(1) for x in torch.split(images, size)]) == labels
         for count, measure in ((options.attack_images, _strength), (options.attack_timed, _speed)):
-            kept = right.nonzero().flatten()
-            kept = kept[kept < count]
+            kept = right[:count].nonzero().flatten()
             if len(kept):
-                radius = classifier.certify(images[kept]).radius
-                batches = zip(*(torch.split(part, size) for part in (images[kept], labels[kept], radius)), strict=True)
-                rows += measure(_Contest(foolbox, network, list(batches), options.attack_iterations), path, eps)
-    return rows
+                kept_parts = images[kept], labels[kept], classifier.certify(images[kept]).radius
+                batches = list(zip(*(torch.split(part, size) for part in kept_parts), strict=True))
+                contest = _Contest(foolbox, network, batches, options.attack_iterations)
+                yield from measure(contest, path, options.attack_eps)
 
 
 @dataclass
@@ -76,37 +73,32 @@ class _Contest:
         return torch.cat(norms)
 
 
-def _strength(contest: _Contest, subject: str, eps: float) -> list[Row]:  # noqa: ARG001 (minima know no eps)
+def _strength(contest: _Contest, subject: str, eps: float) -> Iterator[Row]:  # noqa: ARG001 (minima know no eps)
     both = torch.stack([contest.ours(None), contest.theirs()]).double()
     # Where one finds nothing, a mean would be infinite: it is taken where both found something.
     pairs = {"mean": both[:, both.isfinite().all(0)].mean(1)}
     for q in (1, 2, 3):
         pairs[f"quartile {q}"] = both.quantile(q / 4, dim=1, interpolation="lower")
-    rows = [
-        Row("attacks", subject, f"norm, {name}: ours / foolbox", a, b, "L2", a / b, target="<= 1.01")
-        for name, (a, b) in ((name, pair.tolist()) for name, pair in pairs.items())
-    ]
+    for name, pair in pairs.items():
+        a, b = pair.tolist()
+        yield Row("attacks", subject, f"norm, {name}: ours / foolbox", a, b, "L2", a / b, target="<= 1.01")
     what = f"of {both.shape[1]} images broken at any norm, ours beside foolbox"
     ours, theirs = both.isfinite().double().mean(1).tolist()
-    return [*rows, Row("attacks", subject, what, ours, theirs, "fraction")]
+    yield Row("attacks", subject, what, ours, theirs, "fraction")
 
 
-def _speed(contest: _Contest, subject: str, eps: float) -> list[Row]:
+def _speed(contest: _Contest, subject: str, eps: float) -> Iterator[Row]:
+    device = contest.batches[0][0].device
     norms: list[Tensor] = []
-
-    def timed(attack: Callable[[], Tensor]) -> float:
-        return seconds_of(lambda: norms.append(attack()), contest.batches[0][0].device)
-
-    ours, theirs = timed(lambda: contest.ours(eps)), timed(contest.theirs)
+    ours = seconds_of(lambda: norms.append(contest.ours(eps)), device)
+    theirs = seconds_of(lambda: norms.append(contest.theirs()), device)
     broken_ours, broken_theirs = (norm <= eps for norm in norms)
     left_ours, left_theirs = (float((~broken).double().mean()) for broken in (broken_ours, broken_theirs))
     missed = float((broken_theirs & ~broken_ours).double().mean())
     what = f"{len(broken_ours)} images, {contest.steps} iterations, L2 {eps:g}"
-    return [
-        Row("attacks", subject, f"{what}: ours / foolbox", ours, theirs, "s", ours / theirs, target="<= 0.2"),
-        Row("attacks", subject, f"{what}: unbroken, ours beside foolbox", left_ours, left_theirs, "fraction"),
-        Row("attacks", subject, f"{what}: broken by foolbox alone", missed, None, "fraction", target="<= 0"),
-    ]
+    yield Row("attacks", subject, f"{what}: ours / foolbox", ours, theirs, "s", ours / theirs, target="<= 0.2")
+    yield Row("attacks", subject, f"{what}: unbroken, ours beside foolbox", left_ours, left_theirs, "fraction")
+    yield Row("attacks", subject, f"{what}: broken by foolbox alone", missed, None, "fraction", target="<= 0")
 
 
 def _load(path: str, options: BenchmarkOptions, device: torch.device) -> tuple[Classifier, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Images a second that the data path feeds, against a torchvision data set behind a DataLoader."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,14 +16,13 @@ from l2nnn_lightning.experiments.benchmark.timing import Row, compare
 __all__ = ["run"]
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Time an epoch: shuffled batches of floats in [0, 1] on the device, with the usual augmentation and without."""
     generator = torch.Generator().manual_seed(0)
     label = torch.randint(10, (options.epoch_size,), generator=generator)
     # Of torchvision's transforms, which ship no types, these are not annotated.
     crop: Any = transforms.RandomCrop
     flip: Any = transforms.RandomHorizontalFlip
-    rows = []
     for shape, augment, changes in (
         ((1, 28, 28), "none", []),
         ((1, 28, 28), "shift", [crop(28, 2)]),
@@ -31,21 +30,18 @@ def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
         ((3, 32, 32), "flip_crop", [crop(32, 4), flip()]),
     ):
         image = torch.randint(256, (options.epoch_size, *shape), generator=generator, dtype=torch.uint8)
-        rows.append(
-            compare(
-                "data",
-                f"{'x'.join(map(str, shape))}, augment {augment}",
-                f"data path / torchvision DataLoader, {options.workers} workers",
-                _our_epoch(image, label, augment, options.batch_size, device),
-                _their_epoch(_torchvision(image, label, changes), options, device),
-                repeats=max(2, options.repeats // 5),
-                device=device,
-                images=options.epoch_size // options.batch_size * options.batch_size,
-                target=">= 10",
-                warm_ups=1,
-            )
+        yield compare(
+            "data",
+            f"{'x'.join(map(str, shape))}, augment {augment}",
+            f"data path / torchvision DataLoader, {options.workers} workers",
+            _our_epoch(image, label, augment, options.batch_size, device),
+            _their_epoch(_torchvision(image, label, changes), options, device),
+            repeats=max(2, options.repeats // 5),
+            device=device,
+            images=options.epoch_size // options.batch_size * options.batch_size,
+            target=">= 10",
+            warm_ups=1,
         )
-    return rows
 
 
 def _torchvision(image: Tensor, label: Tensor, changes: list[Any]) -> Dataset[Any]:

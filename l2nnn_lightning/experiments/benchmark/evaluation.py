@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ __all__ = ["run"]
 _PROGRAM = "import sys; from l2nnn_lightning.training.cli import evaluate; sys.exit(evaluate())"
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:  # noqa: ARG001 (processes share a CPU)
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:  # noqa: ARG001 (processes share a CPU)
     """Attack random images with evaluate.py in one process and in several, one thread each."""
     # One thread each: what is asked is what a second core brings, not whether torch's own threads do as well.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -31,7 +32,7 @@ def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:  # noqa: 
         checkpoint = write_run(Path(folder), "mnist_small", {}, (1, 28, 28), options.evaluation_images)
         args = ["--ckpt_path", str(checkpoint), "--output", str(Path(folder) / "out"), "--device", "cpu"]
         args += ["--attacks", "pgd_l2", "--max_iter", "200", "--attack_proven", "--eps", "0.01"]
-        row = compare(
+        yield compare(
             "evaluation",
             f"mnist_small, {options.evaluation_images} images under pgd_l2",
             f"1 process / {options.processes} processes, the whole command",
@@ -42,4 +43,3 @@ def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:  # noqa: 
             target=">= 1.7",
             warm_ups=0,
         )
-    return [row]

@@ -1,5 +1,6 @@
 """Inference of a folded network against a plain one: folding leaves nothing behind."""
 
+from collections.abc import Iterator
 from unittest import mock
 
 import torch
@@ -12,9 +13,8 @@ from l2nnn_lightning.nn import fold, harden
 __all__ = ["run"]
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Time a forward pass of a folded network and of one that never had a parametrization, with the same weights."""
-    rows = []
     for subject, build, shape in network_builders(options, device):
         image, _ = made_up_batch(shape, options.batch_size, device)
         folded = fold(harden(build()))
@@ -23,7 +23,4 @@ def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
         plain.load_state_dict(folded.state_dict())
         tasks = forward(folded, image), forward(plain, image)
         what = "inference, folded / plain"
-        rows.append(
-            compare("inference", subject, what, *tasks, repeats=options.repeats, device=device, target="<= 1.02")
-        )
-    return rows
+        yield compare("inference", subject, what, *tasks, repeats=options.repeats, device=device, target="<= 1.02")

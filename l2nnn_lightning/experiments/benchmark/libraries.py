@@ -20,18 +20,16 @@ Layer = Callable[[int, int], nn.Module]
 _MISSING = "libraries: {} is not installed and is left out: see requirements-dev.txt"
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Time a step of two 5x5 convolutions and two dense layers, with each library's layers and with plain ones."""
     batch = made_up_batch((1, 28, 28), options.batch_size, device)
-    rows = []
     for name, conv, dense in _libraries(options.bounds.split(",")):
         torch.manual_seed(0)
         networks = harden(_Network(conv, dense)).to(device), _Network(_conv, nn.Linear).to(device)
         tasks = [training_step(network, *batch) for network in networks]
         target = "<= 1.05" if name.startswith("ours") else None
         what = "training step, constrained / plain"
-        rows.append(compare("libraries", name, what, *tasks, repeats=options.repeats, device=device, target=target))
-    return rows
+        yield compare("libraries", name, what, *tasks, repeats=options.repeats, device=device, target=target)
 
 
 class _Network(nn.Module):

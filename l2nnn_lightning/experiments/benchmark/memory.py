@@ -6,6 +6,7 @@ import multiprocessing
 import resource
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,8 @@ _SUBJECTS: tuple[tuple[str, str, dict[str, Any], Shape], ...] = (
 )
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Evaluate random images with evaluate.py and read the peak of the whole process; on a GPU, of its memory too."""
-    rows = []
     for subject, network, network_args, shape in _SUBJECTS:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = write_run(Path(folder), network, network_args, shape, options.memory_images)
@@ -35,8 +35,8 @@ def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
             args += ["--attacks", "cw", "--max_iter", "5", "--attack_proven"]
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 peaks = process.submit(_peaks, args, torch.get_num_threads()).result()
-        rows += [Row("memory", subject, what, peak / 2**20, None, "MiB", target="<= 2048 MiB") for what, peak in peaks]
-    return rows
+        for what, peak in peaks:
+            yield Row("memory", subject, what, peak / 2**20, None, "MiB", target="<= 2048 MiB")
 
 
 def _peaks(args: list[str], threads: int) -> list[tuple[str, float]]:

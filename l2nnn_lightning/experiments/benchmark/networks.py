@@ -1,8 +1,10 @@
 """What the parts measure: networks, made-up images, a checkpoint for whole commands, a training step, an inference."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.models import L2NNNS, build_network
+from l2nnn_lightning.nn.scaling import Bound
 from l2nnn_lightning.training.classifier import L2NNNClassifier
 from l2nnn_lightning.training.losses import L2NNNLoss
 
@@ -25,19 +28,18 @@ def network_builders(
     options: BenchmarkOptions, device: torch.device
 ) -> Iterator[tuple[str, Callable[[], nn.Module], Shape]]:
     """Give for each network with each bound its name for a table, what builds it (soft), and the shape of an image."""
-    for name in options.networks.split(","):
+    for name, bound in product(options.networks.split(","), options.bounds.split(",")):
+        shape = _image_shape(options.image_shape or ("3,32,32" if name.startswith("cifar") else "1,28,28"))
         if name not in L2NNNS:
             raise UserError(f"unknown network {name!r}: --networks takes {', '.join(L2NNNS)}")
-        shape = _image_shape(options.image_shape or ("3,32,32" if name.startswith("cifar") else "1,28,28"))
-        for bound in options.bounds.split(","):
+        if bound not in get_args(Bound):
+            raise UserError(f"unknown bound {bound!r}: --bounds takes {', '.join(get_args(Bound))}")
+        yield f"{name}, {bound}", partial(_build, name, bound, shape, device), shape
 
-            def build(name: str = name, bound: str = bound, shape: Shape = shape) -> nn.Module:
-                torch.manual_seed(0)
-                return build_network(L2NNNS, name, shape, _NUM_LABELS, {"bound": bound} if bound != "gram" else {}).to(
-                    device
-                )
 
-            yield f"{name}, {bound}", build, shape
+def _build(name: str, bound: str, shape: Shape, device: torch.device) -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(L2NNNS, name, shape, _NUM_LABELS, {} if bound == "gram" else {"bound": bound}).to(device)
 
 
 def _image_shape(given: str) -> Shape:
@@ -93,10 +95,4 @@ def training_step(network: nn.Module, image: Tensor, label: Tensor) -> Callable[
 def forward(network: nn.Module, image: Tensor) -> Callable[[], Tensor]:
     """Make the task of one forward pass in evaluation mode."""
     network.eval()
-
-    @torch.no_grad()
-    def run() -> Tensor:
-        logits: Tensor = network(image)
-        return logits
-
-    return run
+    return torch.no_grad()(lambda: network(image))

@@ -16,7 +16,7 @@ from l2nnn_lightning.evaluation.arguments import parse_options
 __all__ = ["PARTS", "BenchmarkOptions", "run_benchmark"]
 
 PARTS = ("step", "inference", "data", "libraries", "memory", "evaluation", "attacks")
-"""The modules that measure, each with ``run(options, device) -> list[Row]``."""
+"""The modules that measure, each with ``run(options, device)``, which gives rows."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The cost of the constraint: a training step of a hard network against its plain twin."""
 
+from collections.abc import Iterator
+
 import torch
 
 from l2nnn_lightning.experiments.benchmark.networks import made_up_batch, network_builders, training_step
@@ -10,9 +12,8 @@ from l2nnn_lightning.nn import fold, harden
 __all__ = ["run"]
 
 
-def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
+def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Time forward pass, backward pass and update of a batch."""
-    rows = []
     for subject, build, shape in network_builders(options, device):
         network = harden(build())
         batch = made_up_batch(shape, options.batch_size, device)
@@ -23,5 +24,4 @@ def run(options: BenchmarkOptions, device: torch.device) -> list[Row]:
         tasks = training_step(network, *batch), training_step(plain, *batch)
         target = "<= 1.3" if "cifar" in subject else "<= 1.05"
         what = "training step, hard / plain"
-        rows.append(compare("step", subject, what, *tasks, repeats=options.repeats, device=device, target=target))
-    return rows
+        yield compare("step", subject, what, *tasks, repeats=options.repeats, device=device, target=target)

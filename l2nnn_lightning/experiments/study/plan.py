@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache, reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # its types are a package of their own
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.experiments.study.read import Column, Options, Row, Study
+from l2nnn_lightning.experiments.study.read import Options, Study
 
 __all__ = ["Plan", "Result", "Training", "make_plan"]
 
@@ -77,61 +78,63 @@ def make_plan(study: Study, tier: str) -> Plan:
     """
     if tier not in study.tiers:
         raise UserError(f"{study.name} has no tier {tier!r}: it has {', '.join(study.tiers)}")
-    size = study.tiers[tier]
+    size, planner = study.tiers[tier], _Planner(study, tier)
     # By fingerprint: cells that show different numbers of one evaluation share it.
     results: dict[str, Result] = {}
     cells: dict[tuple[str, str], dict[int, list[Result]]] = {}
-    for row in study.rows:
-        for name, column in study.columns.items():
-            method = study.methods[column.method]
-            if not all(rows is None or row in rows for rows in (size.rows, method.rows)):
-                continue
-            for seed in size.seeds:
-                for variant in method.variants or [""]:
-                    result = _result(study, tier, row, column, name, variant, seed)
-                    result = results.setdefault(result.digest, result)
-                    cells.setdefault((row, name), {}).setdefault(seed, []).append(result)
+    for row, column in product(study.rows, study.columns):
+        method = study.methods[study.columns[column].method]
+        if all(rows is None or row in rows for rows in (size.rows, method.rows)):
+            for seed, variant in product(size.seeds, method.variants or [""]):
+                result = planner.result(row, column, variant, seed)
+                result = results.setdefault(result.digest, result)
+                cells.setdefault((row, column), {}).setdefault(seed, []).append(result)
     return Plan(study, tier, list(results.values()), cells)
 
 
-def _result(
-    study: Study, tier: str, row_name: str, column: Column, column_name: str, variant: str, seed: int
-) -> Result:
-    method, row = study.methods[column.method], study.rows[row_name]
-    training = _training(study, tier, row_name, column.method, variant, seed)
-    options = _joined(study, tier, study.tiers[tier].evaluate, method.evaluate, row.evaluate, column.evaluate)
-    named = {key: str(value)[1:] for key, value in options.items() if str(value).startswith("@")}
-    for key, other in named.items():
-        if other not in study.methods:
-            raise UserError(f"{study.name}: {key} names the method {other!r}, which there is not")
-    others = {key: _training(study, tier, row_name, other, "", seed) for key, other in named.items()}
-    own_row = row_name if row.evaluate and not _is_trained_apart(row) else ""
-    parts = [training.name, _slug(own_row), _slug(column_name) if column.evaluate else ""]
-    values = options | {key: other.digest for key, other in others.items()}
-    return Result(
-        "-".join(filter(None, parts)),
-        training,
-        method.checkpoint,
-        {key: value for key, value in options.items() if key not in others},
-        others,
-        _digest([training.digest, method.checkpoint, sorted(values.items())]),
-    )
+@dataclass(frozen=True)
+class _Planner:
+    study: Study
+    tier: str
 
+    def result(self, row_name: str, column_name: str, variant: str, seed: int) -> Result:
+        row, column = self.study.rows[row_name], self.study.columns[column_name]
+        method, size = self.study.methods[column.method], self.study.tiers[self.tier]
+        training = self.training(row_name, column.method, variant, seed)
+        options = self.joined(size.evaluate, method.evaluate, row.evaluate, column.evaluate)
+        named = {key: str(value)[1:] for key, value in options.items() if str(value).startswith("@")}
+        for key, other in named.items():
+            if other not in self.study.methods:
+                raise UserError(f"{self.study.name}: {key} names the method {other!r}, which there is not")
+        others = {key: self.training(row_name, other, "", seed) for key, other in named.items()}
+        values = options | {key: other.digest for key, other in others.items()}
+        own_row = row_name if row.evaluate and not row.is_trained_apart else ""
+        return Result(
+            f"{training.name}-{_name(own_row, column_name if column.evaluate else '')}".rstrip("-"),
+            training,
+            method.checkpoint,
+            {key: value for key, value in options.items() if key not in others},
+            others,
+            _digest([training.digest, method.checkpoint, sorted(values.items())]),
+        )
 
-def _training(study: Study, tier: str, row_name: str, method_name: str, variant: str, seed: int) -> Training:
-    method, row = study.methods[method_name], study.rows[row_name]
-    configs = study.paths(row.config or method.config)
-    chosen = method.variants[variant] if variant else {}
-    overrides = _joined(study, tier, study.tiers[tier].train, method.train, chosen, row.train)
-    overrides["seed_everything"] = seed
-    parts = [method_name, variant, row_name if _is_trained_apart(row) else "", f"s{seed}"]
-    content = reduce(_merged, (_content(config, config.stat().st_mtime_ns) for config in configs))
-    return Training(
-        "-".join(_slug(part) for part in parts if part),
-        tuple(map(str, configs)),
-        overrides,
-        _digest([content, sorted(overrides.items())]),
-    )
+    def training(self, row_name: str, method_name: str, variant: str, seed: int) -> Training:
+        row, method = self.study.rows[row_name], self.study.methods[method_name]
+        chosen = method.variants[variant] if variant else {}
+        overrides = self.joined(self.study.tiers[self.tier].train, method.train, chosen, row.train)
+        overrides["seed_everything"] = seed
+        configs = self.study.paths(row.config or method.config)
+        content = reduce(_merged, (_content(config, config.stat().st_mtime_ns) for config in configs))
+        name = _name(method_name, variant, row_name if row.is_trained_apart else "", f"s{seed}")
+        return Training(name, tuple(map(str, configs)), overrides, _digest([content, sorted(overrides.items())]))
+
+    def joined(self, *parts: Options) -> dict[str, Any]:
+        """Join options, of which later ones win: of each what holds in every tier, over it what holds in this one."""
+        joined: dict[str, Any] = {}
+        for part in parts:
+            joined |= {key: value for key, value in part.items() if key not in self.study.tiers}
+            joined |= part.get(self.tier, {})
+        return joined
 
 
 @lru_cache
@@ -159,20 +162,8 @@ def _merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _joined(study: Study, tier: str, *parts: Options) -> dict[str, Any]:
-    """Join overrides, of which later ones win: of each what holds in every tier, and over it what holds in this one."""
-    joined: dict[str, Any] = {}
-    for part in parts:
-        joined |= {key: value for key, value in part.items() if key not in study.tiers} | part.get(tier, {})
-    return joined
-
-
-def _is_trained_apart(row: Row) -> bool:
-    return bool(row.config or row.train)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_")
+def _name(*parts: str) -> str:
+    return "-".join(re.sub(r"[^a-z0-9.]+", "_", part.lower()).strip("_") for part in parts if part)
 
 
 def _digest(values: Any) -> str:

@@ -1,6 +1,6 @@
 """A study's YAML file: what is trained and evaluated, and where its numbers stand in the paper's table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["Column", "Method", "Row", "Study", "Tier", "read_study", "study_name
 
 Options = Mapping[str, Any]
 #: One config, or a list of which a later one wins.
-Config = str | tuple[str, ...]
+Config = str | Sequence[str]
 #: Where a number stands in ``results.json``: keys joined by "/", or ``{attack: cw, max_iter: 1000}``.
 Value = str | Mapping[str, Any]
 
@@ -24,8 +24,8 @@ class Tier:
 
     note: str  # what it differs in from the paper's set-up, in words
     minutes: str  # about how long it takes, in words
-    seeds: tuple[int, ...]  # the seeds of every training
-    rows: tuple[str, ...] | None = None  # the rows that it runs, all if None
+    seeds: Sequence[int]  # the seeds of every training
+    rows: Sequence[str] | None = None  # the rows that it runs, all if None
     train: Options = field(default_factory=dict)  # overrides of every training
     evaluate: Options = field(default_factory=dict)  # options of every evaluation
 
@@ -41,7 +41,7 @@ class Method:
     evaluate: Options = field(default_factory=dict)
     # settings to choose from, each a set of overrides; the best by ``select`` is shown
     variants: Mapping[str, Options] = field(default_factory=dict)
-    rows: tuple[str, ...] | None = None  # the rows it is run for, all if None
+    rows: Sequence[str] | None = None  # the rows it is run for, all if None
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Row:
     evaluate: Options = field(default_factory=dict)  # options
     value: Value | None = None  # what the row shows, instead of each column's value
     group: str = ""  # the curve of the figure that the row belongs to
+
+    @property
+    def is_trained_apart(self) -> bool:
+        """Whether other rows' trainings do not serve for this one."""
+        return bool(self.config or self.train)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Study:
     rows: Mapping[str, Row]
     columns: Mapping[str, Column]
     # the paper's numbers by row, in the order of the columns, None where it has none
-    paper: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    paper: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     select: str = "noisy/val/accuracy"  # by which value of the results, on held-out images, the best variant is chosen
     figure: Mapping[str, str] | None = None  # ``{x: COLUMN, y: COLUMN}``, a curve through the rows of each group
 
@@ -115,18 +120,8 @@ def read_study(name: str, folder: Path) -> Study:
 
 def _study(name: str, folder: Path, values: Mapping[str, Any]) -> Study:
     # Not by jsonargparse: of free values, such as max_iter: "1000", it makes others, and with them other fingerprints.
-    def tuples(part: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            key: tuple(value) if key in ("seeds", "rows", "config") and type(value) is list else value
-            for key, value in part.items()
-        }
-
-    parts = {
-        "tiers": {key: Tier(**tuples(part)) for key, part in values["tiers"].items()},
-        "methods": {key: Method(**tuples(part)) for key, part in values["methods"].items()},
-        "rows": {key: Row(**tuples(part or {})) for key, part in values["rows"].items()},
-        "columns": {key: Column(**part) for key, part in values["columns"].items()},
-    }
+    kinds = {"tiers": Tier, "methods": Method, "rows": Row, "columns": Column}
+    parts = {key: {name: kind(**part) for name, part in values[key].items()} for key, kind in kinds.items()}
     return Study(name, folder, **{**values, **parts})
 
 

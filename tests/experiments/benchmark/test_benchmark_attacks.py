@@ -16,7 +16,7 @@ def test_both_attacks_are_measured_on_the_same_images(finished: Path) -> None:
     checkpoint = str(finished / "checkpoints" / "best.ckpt")
     counts = {"attack_images": 2, "attack_timed": 3, "attack_batch": 3, "attack_iterations": 150}
     options = BenchmarkOptions(attack_checkpoints=checkpoint, attack_eps=1.5, **counts)
-    rows = attacks.run(options, torch.device("cpu"))
+    rows = list(attacks.run(options, torch.device("cpu")))
     norms = {row.what: row for row in rows if row.unit == "L2"}
     assert list(norms) == [f"norm, {name}: ours / foolbox" for name in ("mean", *(f"quartile {q}" for q in (1, 2, 3)))]
     for row in norms.values():
