@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import benchmark
 from made_up_study import result, write_result
 
 from l2nnn_lightning.data.errors import UserError
@@ -30,38 +29,25 @@ def test_a_missing_result_shows_as_missing(tmp_path):
 
 
 def test_a_result_shows_with_its_seed_and_command(tmp_path):
-    results = {
-        "dataset": "MNIST",
-        "n": 7,
-        "accuracy": 0.5,
-        "gap_mean": 1.25,
-        "radius_mean": 0.5,
-        "radius_kind": "gap/2",
-        "certified": {"0.5": 0.25},
-        "attacks": [],
-        "hard": True,
-        "seed": 3,
-        "hardware": "1 core",
-        "command": "python evaluate.py",
-    }
+    results = json.loads((ROOT / "results" / "mnist5k.json").read_text())
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "x.json").write_text(json.dumps(results))
+    (tmp_path / "results" / "x.json").write_text(
+        json.dumps(results | {"gap_mean": 1.25, "seed": 3, "hardware": "1 core", "command": "python evaluate.py"})
+    )
     text = fill("<!-- results/x.json -->\n<!-- end -->", tmp_path)
-    assert "1.250" in text
-    assert "25.0%" in text
+    assert "| mean confidence gap | 1.250 |" in text
     assert "Seed 3, 1 core; `python evaluate.py`" in text
 
 
 def test_a_benchmark_shows_with_its_command(tmp_path):
-    output = tmp_path / "results" / "b.json"
-    output.parent.mkdir()
-    options = ["inference", "--networks", "mlp", "--bounds", "gram", "--batch_size", "2", "--repeats", "2"]
-    assert benchmark([*options, "--threads", "1", "--output", str(output)]) == 0
+    row = {"part": "step", "subject": "mlp", "what": "a / b", "ours": 0.5, "other": 0.25, "unit": "s", "ratio": 2.0}
+    results = {"rows": [row], "threads": 1, "hardware": "1 core", "command": "python -m x"}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "b.json").write_text(json.dumps(results))
     text = fill("<!-- results/b.json -->\n<!-- end -->", tmp_path)
     assert "| subject | what | ours | other | ratio | quartiles | target |" in text
-    assert "| mlp, gram | inference, folded / plain |" in text
-    assert "1 thread, " in text
-    assert "`python -m l2nnn_lightning.benchmark inference --networks mlp" in text
+    assert "| mlp | a / b | 500.0 ms | 250.0 ms | 2.000 |  |  |" in text
+    assert "1 thread, 1 core; `python -m x`." in text
 
 
 def write_results(path: Path, accuracy: float, certified: dict[str, float], **more: object) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from l2nnn_lightning.data.errors import UserError
 
-__all__ = ["HEADER", "Row", "cells", "compare", "seconds_of", "table", "time_together", "usable_device"]
+__all__ = ["HEADER", "Row", "cells", "compare", "seconds_of", "table", "usable_device"]
 
 HEADER = ("part", "subject", "what", "ours", "other", "ratio", "quartiles", "target")
 """What :func:`cells` gives."""
@@ -83,30 +83,6 @@ def seconds_of(task: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def time_together(
-    tasks: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, warm_ups: int = 2
-) -> dict[str, list[float]]:
-    """Time several tasks in turns.
-
-    Args:
-        tasks: by name.
-        repeats: timed runs of each.
-        device: where they run.
-        warm_ups: runs of each beforehand, which are not timed.
-
-    Returns:
-        Seconds of each run, by name.
-    """
-    for task in tasks.values():
-        for _ in range(warm_ups):
-            task()
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats):
-        for name, task in tasks.items():
-            seconds[name].append(seconds_of(task, device))
-    return seconds
-
-
 def compare(
     part: str,
     subject: str,
@@ -118,16 +94,29 @@ def compare(
     target: str | None = None,
     warm_ups: int = 2,
 ) -> Row:
-    """Time ours and the other task in turns and summarize them by medians, see :class:`Row` and :func:`time_together`.
+    """Time ours and another task in turns and summarize them by medians, see :class:`Row`.
 
-    The ratio of neighbouring runs is steadier than the ratio of two medians on a busy machine. Where ``images`` says
-    how many a task handles, the row holds images a second.
+    The ratio of neighbouring runs is steadier than the ratio of two medians on a busy machine.
+
+    Args:
+        part: of the row, as ``subject``, ``what`` and ``target``.
+        subject: see there.
+        what: see there.
+        tasks: ours and the one that it is measured against.
+        repeats: timed runs of each, at least 2.
+        device: where they run.
+        images: if given, how many images a task handles; the row then holds images a second.
+        target: see there.
+        warm_ups: runs of each beforehand.
     """
-    seconds = time_together(dict(zip(("ours", "other"), tasks, strict=True)), repeats, device, warm_ups)
-    unit = "s"
+    for task in tasks:
+        for _ in range(warm_ups):
+            task()
+    turns = [[seconds_of(task, device) for task in tasks] for _ in range(repeats)]
     if images is not None:
-        seconds, unit = {name: [images / run for run in runs] for name, runs in seconds.items()}, "images/s"
-    ratios = [a / b for a, b in zip(seconds["ours"], seconds["other"], strict=True)]
+        turns = [[images / seconds for seconds in turn] for turn in turns]
+    ratios = [ours / other for ours, other in turns]
     low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    medians = statistics.median(seconds["ours"]), statistics.median(seconds["other"])
-    return Row(part, subject, what, *medians, unit, statistics.median(ratios), (low, high), target)
+    ours, other = (statistics.median(runs) for runs in zip(*turns, strict=True))
+    unit = "s" if images is None else "images/s"
+    return Row(part, subject, what, ours, other, unit, statistics.median(ratios), (low, high), target)

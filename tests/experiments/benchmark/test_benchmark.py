@@ -1,9 +1,9 @@
 """The benchmark: timings in turns, its parts, and what it writes."""
 
+import itertools
 import json
 import os
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from commands import benchmark
 
 from l2nnn_lightning.experiments.benchmark.memory import peak_resident
-from l2nnn_lightning.experiments.benchmark.timing import compare, time_together
+from l2nnn_lightning.experiments.benchmark.timing import compare
 
 CPU = torch.device("cpu")
 
@@ -26,15 +26,13 @@ def measured(folder: Path, *args: str) -> dict[str, Any]:
 
 def test_tasks_take_turns_and_are_warmed_up() -> None:
     calls: list[str] = []
-    tasks: dict[str, Callable[[], object]] = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    seconds = time_together(tasks, 3, CPU)
+    compare("step", "net", "a / b", lambda: calls.append("a"), lambda: calls.append("b"), repeats=3, device=CPU)
     assert calls == ["a", "a", "b", "b"] + ["a", "b"] * 3
-    assert [len(runs) for runs in seconds.values()] == [3, 3]
 
 
 def test_a_comparison_holds_medians_of_neighbouring_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = {"ours": [1.0, 2.0, 30.0], "other": [1.0, 4.0, 10.0]}
-    monkeypatch.setattr("l2nnn_lightning.experiments.benchmark.timing.time_together", lambda *_: runs)
+    runs = itertools.cycle([1.0, 1.0, 2.0, 4.0, 30.0, 10.0])  # ours and the other in turns
+    monkeypatch.setattr("l2nnn_lightning.experiments.benchmark.timing.seconds_of", lambda *_: next(runs))
     row = compare("step", "net", "a / b", list, list, repeats=3, device=CPU)
     assert (row.ours, row.other, row.ratio, row.unit) == (2.0, 4.0, 1.0, "s")
     assert row.quartiles == (0.75, 2.0)

@@ -50,7 +50,7 @@ def test_failure_is_told_and_takes_along_only_what_needs_it(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_what_runs_and_starts_nothing_more(tmp_path: Path, number: signal.Signals) -> None:
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    tasks = [task(tmp_path, name, code) for name in ("a", "b", "c")]
+    tasks = [task(tmp_path, name, code) for name in "abc"]
     logs = [tmp_path / "a.log", tmp_path / "b.log"]
     before = signal.getsignal(signal.SIGTERM)
 
@@ -59,8 +59,7 @@ def test_signal_ends_what_runs_and_starts_nothing_more(tmp_path: Path, number: s
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run_tasks(tasks, 2, lambda _: None)
     for log in logs:
