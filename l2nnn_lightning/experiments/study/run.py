@@ -73,9 +73,8 @@ def run_study(args: Sequence[str]) -> None:
         if not options.list:
             raise UserError(f"name a study: {', '.join(names)}")
         for study in (read_study(name, options.configs) for name in names):
-            print(
-                f"{study.name}: {study.title} ({', '.join(f'{t} {size.minutes}' for t, size in study.tiers.items())})"
-            )
+            tiers = ", ".join(f"{tier} {size.minutes}" for tier, size in study.tiers.items())
+            print(f"{study.name}: {study.title} ({tiers})")
         return
     plan = make_plan(read_study(options.name, options.configs), options.tier)
     wanted = plan.select([part.strip() for part in options.only.split(",")])
@@ -95,9 +94,8 @@ def run_study(args: Sequence[str]) -> None:
         # Not on the runs' command lines, which the results quote.
         os.environ["L2NNN_DATA"] = str(options.root.resolve())
     tasks = [] if options.table else missing_tasks(wanted, store)
-    failed = (
-        schedule.run_tasks(tasks, options.jobs or schedule.default_jobs(), partial(print, flush=True)) if tasks else []
-    )
+    jobs = options.jobs or schedule.default_jobs()
+    failed = schedule.run_tasks(tasks, jobs, partial(print, flush=True)) if tasks else []
     text = study_markdown(plan, store)
     print(text)
     write_text(store.folder.with_name(f"{plan.tier}.md"), text)

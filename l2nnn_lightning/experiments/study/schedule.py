@@ -27,9 +27,7 @@ class Task:
 
 def default_jobs() -> int:
     """Count the devices, or without any the cores that this process may use."""
-    import torch
-
-    return torch.cuda.device_count() or _cores()
+    return len(_devices()) or _cores()
 
 
 def run_tasks(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> list[str]:
@@ -105,14 +103,17 @@ async def _run(task: Task, environment: Mapping[str, str]) -> int:
 
 
 def _environment(slot: int, jobs: int) -> Mapping[str, str]:
-    import torch
-
     environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **os.environ}
-    devices = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    devices = devices or [str(index) for index in range(torch.cuda.device_count())]
-    if devices:
+    if devices := _devices():
         environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
     return environment
+
+
+def _devices() -> list[str]:
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return (named or [str(index) for index in range(torch.cuda.device_count())])[: torch.cuda.device_count()]
 
 
 def _cores() -> int:
