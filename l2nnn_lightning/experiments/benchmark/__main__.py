@@ -2,7 +2,8 @@
 
 import sys
 
-from l2nnn_lightning.experiments.benchmark.command import main
+from l2nnn_lightning.experiments.benchmark.run import run_benchmark
+from l2nnn_lightning.training.command_line import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run_benchmark))
