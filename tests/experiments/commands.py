@@ -2,12 +2,8 @@
 
 from functools import partial
 
-from l2nnn_lightning.experiments.benchmark.run import run_benchmark
-from l2nnn_lightning.experiments.demo import run_demo
-from l2nnn_lightning.experiments.study.__main__ import main as study
-from l2nnn_lightning.training.command_line import main
+from l2nnn_lightning.__main__ import run
 
 __all__ = ["benchmark", "demo", "study"]
 
-benchmark = partial(main, run_benchmark)
-demo = partial(main, run_demo)
+benchmark, demo, study = (partial(run, name) for name in ("benchmark", "demo", "study"))

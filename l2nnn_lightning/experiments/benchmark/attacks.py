@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.attacks import CarliniWagnerL2
-from l2nnn_lightning.data import build_datamodule
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.experiments.benchmark.timing import Row, seconds_of
 from l2nnn_lightning.nn import fold
-from l2nnn_lightning.training.checkpoints import load_classifier
+from l2nnn_lightning.training.checkpoints import Checkpoint
 from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["run"]
@@ -103,17 +102,13 @@ def _speed(contest: _Contest, subject: str, eps: float) -> Iterator[Row]:
 
 def _load(path: str, options: BenchmarkOptions, device: torch.device) -> tuple[Classifier, Tensor, Tensor]:
     """Load a checkpoint and the first test images of the data set that it was trained on."""
-    classifier, checkpoint = load_classifier(path)
-    data = checkpoint["l2nnn_lightning"]["data"]
-    if data is None:
-        raise UserError(f"{path} does not say what it was trained on: use a checkpoint that train.py wrote")
-    root = {} if options.attack_root is None else {"root": options.attack_root}
-    datamodule = build_datamodule(data["name"], data["init_args"] | root)
+    checkpoint = Checkpoint.read(path)
+    datamodule = checkpoint.datamodule(root=options.attack_root)
     datamodule.setup("test")
     assert datamodule.test_set is not None
     first = slice(max(options.attack_images, options.attack_timed))
     images = datamodule.test_set.images[first].to(device).float() / 255
-    return classifier.to(device), images, datamodule.test_set.labels[first].to(device)
+    return checkpoint.classifier().to(device), images, datamodule.test_set.labels[first].to(device)
 
 
 def _foolbox() -> Any:

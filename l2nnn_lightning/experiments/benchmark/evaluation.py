@@ -13,10 +13,11 @@ import torch
 from l2nnn_lightning.experiments.benchmark.networks import write_run
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.experiments.benchmark.timing import Row, compare
+from l2nnn_lightning.models import ConvL2NNN
 
 __all__ = ["run"]
 
-_PROGRAM = "import sys; from l2nnn_lightning.training.cli import evaluate; sys.exit(evaluate())"
+_PROGRAM = "import sys; from l2nnn_lightning.__main__ import evaluate; sys.exit(evaluate())"
 
 
 def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:  # noqa: ARG001 (processes share a CPU)
@@ -29,7 +30,7 @@ def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:  # no
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = write_run(Path(folder), "mnist_small", {}, (1, 28, 28), options.evaluation_images)
+        checkpoint = write_run(Path(folder), ConvL2NNN, (1, 28, 28), options.evaluation_images)
         args = ["--ckpt_path", str(checkpoint), "--output", str(Path(folder) / "out"), "--device", "cpu"]
         args += ["--attacks", "pgd_l2", "--max_iter", "200", "--attack_proven", "--eps", "0.01"]
         yield compare(

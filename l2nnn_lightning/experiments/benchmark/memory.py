@@ -8,29 +8,30 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from l2nnn_lightning.experiments.benchmark.networks import Shape, write_run
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.experiments.benchmark.timing import Row
+from l2nnn_lightning.models import NetworkFactory, SeparateL2NNNs, TemplateNet
 from l2nnn_lightning.training.heap import keep_freed_memory
 
 __all__ = ["run"]
 
-_SUBJECTS: tuple[tuple[str, str, dict[str, Any], Shape], ...] = (
-    ("10 x 400 templates", "templates", {"templates_per_label": 400}, (1, 28, 28)),
-    ("ten separate networks", "cifar_paper", {}, (3, 32, 32)),
+_SUBJECTS: tuple[tuple[str, NetworkFactory, Shape], ...] = (
+    ("10 x 400 templates", partial(TemplateNet, templates_per_label=400), (1, 28, 28)),
+    ("ten separate networks", SeparateL2NNNs, (3, 32, 32)),
 )
 
 
 def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     """Evaluate random images with evaluate.py and read the peak of the whole process; on a GPU, of its memory too."""
-    for subject, network, network_args, shape in _SUBJECTS:
+    for subject, network, shape in _SUBJECTS:
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint = write_run(Path(folder), network, network_args, shape, options.memory_images)
+            checkpoint = write_run(Path(folder), network, shape, options.memory_images)
             args = ["--ckpt_path", str(checkpoint), "--output", str(Path(folder) / "out"), "--device", str(device)]
             args += ["--attacks", "cw", "--max_iter", "5", "--attack_proven"]
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:

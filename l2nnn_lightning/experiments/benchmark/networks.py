@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from l2nnn_lightning.data import Batch
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
-from l2nnn_lightning.models import L2NNNS, build_network
+from l2nnn_lightning.models import NETWORKS, NetworkFactory
 from l2nnn_lightning.nn.scaling import Bound
 from l2nnn_lightning.training.classifier import L2NNNClassifier
-from l2nnn_lightning.training.losses import L2NNNLoss
+from l2nnn_lightning.training.paper_loss import PaperLoss
 
 __all__ = ["Shape", "forward", "made_up_batch", "network_builders", "training_step", "write_run"]
 
@@ -30,8 +31,8 @@ def network_builders(
     """Give for each network with each bound its name for a table, what builds it (soft), and the shape of an image."""
     for name, bound in product(options.networks.split(","), options.bounds.split(",")):
         shape = _image_shape(options.image_shape or ("3,32,32" if name.startswith("cifar") else "1,28,28"))
-        if name not in L2NNNS:
-            raise UserError(f"unknown network {name!r}: --networks takes {', '.join(L2NNNS)}")
+        if name not in NETWORKS:
+            raise UserError(f"unknown network {name!r}: --networks takes {', '.join(NETWORKS)}")
         if bound not in get_args(Bound):
             raise UserError(f"unknown bound {bound!r}: --bounds takes {', '.join(get_args(Bound))}")
         yield f"{name}, {bound}", partial(_build, name, bound, shape, device), shape
@@ -39,7 +40,7 @@ def network_builders(
 
 def _build(name: str, bound: str, shape: Shape, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
-    return build_network(L2NNNS, name, shape, _NUM_LABELS, {} if bound == "gram" else {"bound": bound}).to(device)
+    return NETWORKS[name](shape, _NUM_LABELS, **({} if bound == "gram" else {"bound": bound})).to(device)
 
 
 def _image_shape(given: str) -> Shape:
@@ -57,7 +58,7 @@ def made_up_batch(shape: Shape, batch_size: int, device: torch.device) -> tuple[
     return torch.rand(batch_size, *shape, device=device), torch.randint(_NUM_LABELS, (batch_size,), device=device)
 
 
-def write_run(folder: Path, network: str, network_args: dict[str, Any], shape: Shape, images: int) -> Path:
+def write_run(folder: Path, network: NetworkFactory, shape: Shape, images: int) -> Path:
     """Write so many made-up test images, and a hard network with random weights for them; returns the checkpoint."""
     channels, height, width = shape
     pixels = np.random.default_rng(0).integers(0, 256, (images, height, width, channels), dtype=np.uint8)
@@ -67,7 +68,7 @@ def write_run(folder: Path, network: str, network_args: dict[str, Any], shape: S
             label.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels[i].squeeze()).save(label / f"{i}.png")
     torch.manual_seed(0)
-    classifier = L2NNNClassifier(network, network_args, shape, _NUM_LABELS)
+    classifier = L2NNNClassifier(network, image_shape=shape, num_labels=_NUM_LABELS)
     classifier.harden()
     checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict(), "hyper_parameters": dict(classifier.hparams)}
     classifier.on_save_checkpoint(checkpoint)
@@ -80,13 +81,14 @@ def write_run(folder: Path, network: str, network_args: dict[str, Any], shape: S
 def training_step(network: nn.Module, image: Tensor, label: Tensor) -> Callable[[], None]:
     """Make the task of one step with the paper's loss and a fused Adam, the same for any network."""
     network.train()
-    loss = L2NNNLoss(_NUM_LABELS).to(image.device)
-    parameters = [p for p in (*network.parameters(), *loss.parameters()) if p.requires_grad]
+    objective = PaperLoss(_NUM_LABELS).to(image.device)
+    parameters = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
+    batch = Batch(image, label)
     optimizer = torch.optim.Adam(parameters, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(network(image), label)["loss"].backward()
+        objective(network, batch)[1]["loss"].backward()
         optimizer.step()
 
     return step

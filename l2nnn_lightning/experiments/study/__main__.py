@@ -1,19 +1,8 @@
-"""``python -m l2nnn_lightning.study NAME``: exit code 0, 1 if a run failed, or 2 for bad input."""
+"""``python -m l2nnn_lightning.study NAME``."""
 
 import sys
-from collections.abc import Sequence
 
-from l2nnn_lightning.experiments.study.run import StudyError, run_study
-from l2nnn_lightning.training import command_line
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    try:
-        return command_line.main(run_study, args)
-    except StudyError:
-        return 1
-
+from l2nnn_lightning.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["study", *sys.argv[1:]]))

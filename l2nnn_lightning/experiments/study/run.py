@@ -10,14 +10,10 @@ from jsonargparse.typing import PositiveInt
 
 from l2nnn_lightning.evaluation.arguments import parse_options
 
-__all__ = ["STUDIES", "StudyError", "StudyOptions", "run_study"]
+__all__ = ["STUDIES", "StudyOptions", "run_study"]
 
 #: The folder of the studies that come with the project.
 STUDIES = Path(__file__).parents[3] / "configs" / "study"
-
-
-class StudyError(Exception):
-    """Some runs failed; what they printed is in their logs. Exit code 1: the input was not at fault."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,11 @@ def run_study(args: Sequence[str]) -> None:
 
     Raises:
         ArgumentError, UserError: for bad input, in one line.
-        StudyError: if a run failed; all others have been run then.
+        FailedWorkError: if a run failed; all others have been run then.
     """
     options = parse_options(StudyOptions, args, "python -m l2nnn_lightning study", {"name": "?"})
     # Only now, since they need torch.
-    from l2nnn_lightning.data.errors import UserError
+    from l2nnn_lightning.data.errors import FailedWorkError, UserError
     from l2nnn_lightning.experiments.study.plan import make_plan
     from l2nnn_lightning.experiments.study.read import read_study, study_names
     from l2nnn_lightning.experiments.study.store import Store
@@ -102,4 +98,4 @@ def run_study(args: Sequence[str]) -> None:
     for path in write_figures(plan, store):
         print(path)
     if failed:
-        raise StudyError(f"failed: {', '.join(failed)}")
+        raise FailedWorkError(f"failed: {', '.join(failed)}; what they printed is in their logs")

@@ -13,7 +13,7 @@ from l2nnn_lightning.experiments.study.store import Store
 
 __all__ = ["evaluation_command", "missing_tasks", "training_command"]
 
-_PROGRAM = "import sys; from l2nnn_lightning.training import cli; sys.exit(cli.{}())"
+_PROGRAM = "import sys; from l2nnn_lightning.__main__ import {0}; sys.exit({0}())"
 
 
 def missing_tasks(results: Sequence[Result], store: Store) -> list[Task]:
