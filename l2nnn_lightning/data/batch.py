@@ -2,26 +2,44 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "to_float"]
 
 
 class Batch(NamedTuple):
     """Images with their labels and, in adversarial training, their attacked copies.
 
     Args:
-        image: uint8 in [0, 255] as loaded, float in [0, 1] once the DataModule has seen it on the device.
-        label: int64, the label to learn from (noisy where label noise is on).
+        image: (B, C, H, W), uint8 in [0, 255] as loaded, float in [0, 1] once the DataModule has seen it on the device.
+        label: (B,), int64, the label to learn from (noisy where label noise is on).
         adversarial: attacked copies of ``image``, or None.
-        index: int64, the position of each sample in its split.
-
-    Shape:
-        - image, adversarial: (B, C, H, W)
-        - label, index: (B,)
+        index: (B,), int64, the position of each sample in its split.
     """
 
     image: Tensor
     label: Tensor
     adversarial: Tensor | None = None
     index: Tensor | None = None  # type: ignore[assignment]  # hides tuple.index, which no one wants here
+
+
+def to_float(images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Turn bytes into numbers in [0, 1], on a device.
+
+    Args:
+        images: uint8, in [0, 255]. They travel as bytes.
+        device: where they go; None leaves them where they are.
+        dtype: what they become.
+
+    Raises:
+        ValueError: if the images are no bytes: they would be divided twice.
+
+    Example:
+        >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+        tensor([0.0000, 0.2000, 1.0000])
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8, got {images.dtype}")
+    # In place: a second float batch would cost more time than everything else here.
+    return images.to(device).to(dtype).div_(255)

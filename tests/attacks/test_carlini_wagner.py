@@ -318,14 +318,13 @@ def test_cw_confirms_its_images_on_a_model_that_rounds_by_batch_size():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"search_steps": 0}, "search_steps must be at least 1, got 0"),
-        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
-        ({"restarts": 0}, "restarts must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"search_steps": 0}, "search_steps must be >= 1, got 0"),
+        ({"max_iter": 0}, "max_iter must be >= 1, got 0"),
+        ({"restarts": 0}, "restarts must be >= 1, got 0"),
+        ({"seed": -1}, "seed must be >= 0, got -1"),
         ({"lr": 0.0}, "lr must be a positive number, got 0.0"),
         ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
         ({"eps": float("nan")}, "eps must be a positive number, got nan"),
-        ({"initial_c": -1.0}, "initial_c must be a positive number, got -1.0"),
     ],
 )
 def test_cw_refuses_bad_settings(small_net, settings, message):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from l2nnn_lightning.attacks import ATTACKS, AttackResult, CarliniWagnerL2, build_attack
+from l2nnn_lightning.attacks import ATTACKS, AttackResult, CarliniWagnerL2, ImageAttack, build_attack
 from l2nnn_lightning.models import L2NNNS, build_network
 from l2nnn_lightning.nn import harden
 
@@ -52,6 +52,43 @@ def test_settings_reach_the_attack(small_net):
     assert build_attack("autoattack_l2", small_net, eps=1.0).max_iter == 100
 
 
+class Grey(ImageAttack):
+    """An attack as a user writes one: straight towards a grey image."""
+
+    norm_kind = "L2"
+    max_iter = 1
+
+    def attempt(self, images, labels, restart):
+        move = 0.5 - images
+        length = move.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None, None]
+        return images + move * (self.inner_eps / length).clamp(max=1), self.max_iter
+
+
+def test_an_attack_from_outside_runs_by_its_path(linear):
+    model = linear(torch.stack([torch.eye(1, 64)[0], torch.zeros(64)]), torch.tensor([-0.55, 0.0]))
+    images = torch.full((1, 1, 8, 8), 0.5)
+    images[0, 0, 0, 0] = 0.7
+    attack = build_attack(f"{__name__}.Grey", model, eps=0.3, restarts=2, seed=4)
+    result = attack.run(images, torch.tensor([0]))
+    assert type(attack).__name__ == "Grey"
+    assert (attack.eps, attack.max_iter, attack.restarts, attack.seed) == (0.3, 1, 2, 4)
+    assert result.norm.item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no_such_package.Attack", "no_such_package.Attack cannot be imported: No module named 'no_such_package'"),
+        ("torch.nn.NoSuchClass", "cannot be imported"),
+        ("torch.nn.Linear", "torch.nn.Linear is not a subclass of l2nnn_lightning.attacks.base.ImageAttack"),
+        ("os.system", "os.system is not a subclass"),
+    ],
+)
+def test_a_path_to_something_else_is_refused(small_net, path, message):
+    with pytest.raises(ValueError, match=message):
+        build_attack(path, small_net, eps=1.0)
+
+
 def test_unknown_attack_is_refused_with_the_names(small_net):
     with pytest.raises(ValueError, match=f"unknown attack 'deepfool': use one of {', '.join(NAMES)}"):
         build_attack("deepfool", small_net)
@@ -63,9 +100,9 @@ def test_unknown_attack_is_refused_with_the_names(small_net):
     [
         ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
         ({"eps": -1.0}, "eps must be a positive number, got -1.0"),
-        ({"eps": 1.0, "max_iter": 0}, "max_iter must be at least 1, got 0"),
-        ({"eps": 1.0, "restarts": 0}, "restarts must be at least 1, got 0"),
-        ({"eps": 1.0, "seed": -1}, "seed must be at least 0, got -1"),
+        ({"eps": 1.0, "max_iter": 0}, "max_iter must be >= 1, got 0"),
+        ({"eps": 1.0, "restarts": 0}, "restarts must be >= 1, got 0"),
+        ({"eps": 1.0, "seed": -1}, "seed must be >= 0, got -1"),
     ],
 )
 def test_bad_settings_are_refused_for_every_attack(small_net, name, settings, message):

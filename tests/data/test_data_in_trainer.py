@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from made_up_images import StripesDataModule
 from pytorch_lightning.cli import LightningCLI
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule
+from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule, build_datamodule
 
 pytestmark = [
     # Lightning asks for worker processes, of which batches from memory have no need, and for loggers.
@@ -29,7 +30,7 @@ class Recorder(pl.LightningModule):
     def __init__(self, size: int = 36, labels: int = 4) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(size, labels))
-        self.seen: dict[str, list[Batch]] = {"train": [], "val": [], "test": []}
+        self.seen: dict[str, list[Batch]] = {"train": [], "val": [], "test": [], "predict": []}
         self.modes: list[bool] = []
         self.gradients: list[Any] = []
 
@@ -49,6 +50,10 @@ class Recorder(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self.seen["test"].append(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.seen["predict"].append(batch)
+        return self.net(batch.image).argmax(1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -80,9 +85,11 @@ def test_trainer_sees_every_image_as_float(
         warnings.filterwarnings("error", message=".*batch_size.*")
         trainer.fit(model, data)
         trainer.test(model, data, verbose=False)
+        predicted = trainer.predict(model, data)
     assert sorted(indices(model.seen["train"])) == list(range(90))
     assert indices(model.seen["val"]) == list(range(10))
-    assert indices(model.seen["test"]) == list(range(23))
+    assert indices(model.seen["test"]) == indices(model.seen["predict"]) == list(range(23))
+    assert [len(labels) for labels in predicted or []] == [10, 10, 3]
     for batches in model.seen.values():
         for batch in batches:
             assert isinstance(batch, Batch)
@@ -207,11 +214,34 @@ def test_command_line_builds_and_describes_a_datamodule(tmp_path: Path, monkeypa
     data = cli.datamodule
     assert isinstance(data, MNIST5kDataModule)
     assert (data.attack.eps, data.attack.steps) == (0.2, 40)
-    assert data._transition() == {1: 7}
+    assert data.label_noise_pairs == {"1": "7"}
     expected = MNIST5kDataModule(
         attack={"eps": 0.2}, label_noise=0.5, label_noise_kind="asymmetric", label_noise_pairs={"1": "7"}
     )
     assert data.describe() == expected.describe()
+
+
+def test_a_data_set_from_outside_is_trained_on_and_found_again_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    cli = LightningCLI(
+        Recorder,
+        ImageDataModule,
+        subclass_mode_data=True,
+        args=[
+            *("fit", "--data=made_up_images.StripesDataModule", "--data.batch_size=27", "--model.labels=3"),
+            *("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.logger=false"),
+            *("--trainer.enable_checkpointing=false", f"--trainer.default_root_dir={tmp_path}"),
+        ],
+        save_config_callback=None,
+    )
+    assert sorted(indices(cli.model.seen["train"])) == list(range(54))
+    description = cli.datamodule.describe()
+    assert description["name"] == "made_up_images.StripesDataModule"
+    again = build_datamodule(**description)
+    assert isinstance(again, StripesDataModule)
+    assert again.batch_size == 27
 
 
 def test_help_of_the_command_line_shows_the_manual(

@@ -16,6 +16,7 @@ from l2nnn_lightning.data import (
     MNISTDataModule,
     build_datamodule,
 )
+from l2nnn_lightning.data.label_noise import name_pairs
 
 
 def names_of(split: ImageSet | None) -> list[int]:
@@ -99,10 +100,11 @@ def test_asymmetric_noise_uses_the_pairs_given_or_the_next_label(random_images: 
 
 @pytest.mark.parametrize("datamodule", [MNISTDataModule, CIFAR10DataModule, FashionMNISTDataModule])
 def test_default_pairs_are_labels_of_the_data_set(datamodule: type[ImageDataModule]) -> None:
-    transition = datamodule(label_noise_kind="asymmetric")._transition()
-    assert transition
-    assert all(source != target for source, target in transition.items())
-    assert set(transition) | set(transition.values()) <= set(range(10))
+    data = datamodule(label_noise_kind="asymmetric")
+    pairs = name_pairs(data.label_names, data.default_noise_pairs)
+    assert pairs
+    assert all(source != target for source, target in pairs.items())
+    assert set(pairs) | set(pairs.values()) <= set(range(10))
 
 
 def test_noise_from_a_file_goes_to_the_same_images(random_images: type[ImageDataModule], tmp_path: Path) -> None:
@@ -238,9 +240,17 @@ def test_description_survives_a_safe_checkpoint(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "description.ckpt", weights_only=True) == description
 
 
-def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"data must be one of MNIST5k, MNIST, .*, got 'CIFAR'"):
-        build_datamodule("CIFAR", {})
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CIFAR", r"data must be one of MNIST5k, MNIST, .*, got 'CIFAR'"),
+        ("no_such_package.Data", "cannot be imported"),
+        ("os.system", "os.system is not a subclass of l2nnn_lightning.data.module.ImageDataModule"),
+    ],
+)
+def test_unknown_name_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_datamodule(name, {})
 
 
 def test_names_and_shapes_are_known_before_setup() -> None:

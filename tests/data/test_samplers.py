@@ -4,20 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2nnn_lightning.data.samplers import ShardSampler, even_batch_size
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
-@pytest.mark.parametrize("size", [4, 9, 10, 12])
-def test_shards_cover_every_sample_exactly_once(size: int, world: int) -> None:
-    shards = [list(ShardSampler(range(size), world, rank)) for rank in range(world)]
-    assert sorted(index for shard in shards for index in shard) == list(range(size))
-    assert [len(ShardSampler(range(size), world, rank)) for rank in range(world)] == [len(shard) for shard in shards]
+from l2nnn_lightning.data.samplers import even_batch_size
 
 
 def test_more_processes_than_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="3 images cannot be shared by 4 processes"):
-        ShardSampler(range(3), 4, 0)
+        even_batch_size(3, 4, 1)
 
 
 @given(size=st.integers(1, 300), world=st.integers(1, 8), batch_size=st.integers(1, 64))

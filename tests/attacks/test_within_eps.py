@@ -5,9 +5,10 @@ import pytest
 import torch
 import torchattacks
 from torch import nn
+from torch.nn import functional as F
 
-from l2nnn_lightning.attacks.autoattack import AutoAttack
-from l2nnn_lightning.attacks.pgd import FGSM, PGD
+from l2nnn_lightning.attacks.autoattack import AutoAttack, AutoAttackL2
+from l2nnn_lightning.attacks.pgd import FGSM, PGD, PGDL2, climb, into_ball, random_start
 
 
 def measured(result, images, order):
@@ -23,8 +24,8 @@ def test_pgd_l2_breaks_a_linear_model_just_beyond_its_margin(linear):
     distances = (logits[:, 0] - logits[:, 1]).abs() / (model.weight[0] - model.weight[1]).norm().item()
     for row in range(8):
         one = images[row : row + 1], labels[row : row + 1]
-        assert not PGD(model, "L2", 0.99 * distances[row].item(), 20, restarts=2).run(*one).broken
-        assert PGD(model, "L2", 1.01 * distances[row].item(), 20, restarts=2).run(*one).broken
+        assert not PGDL2(model, 0.99 * distances[row].item(), 20, restarts=2).run(*one).broken
+        assert PGDL2(model, 1.01 * distances[row].item(), 20, restarts=2).run(*one).broken
 
 
 @pytest.mark.parametrize("attack", ["pgd", "fgsm"])
@@ -40,16 +41,16 @@ def test_linf_attacks_break_a_linear_model_just_beyond_its_margin(linear, attack
     for row in range(8):
         for factor, expected in ((0.99, False), (1.01, True)):
             eps = factor * distances[row].item()
-            built = PGD(model, "Linf", eps, 20) if attack == "pgd" else FGSM(model, eps)
+            built = PGD(model, eps, 20) if attack == "pgd" else FGSM(model, eps)
             assert built.run(images[row : row + 1], labels[row : row + 1]).broken.item() is expected
 
 
-@pytest.mark.parametrize(("norm_kind", "order", "eps"), [("L2", 2, 0.15), ("Linf", torch.inf, 0.02)])
-def test_pgd_result_is_what_the_model_says_of_the_images_returned(small_net, batch, norm_kind, order, eps):
+@pytest.mark.parametrize(("attack", "order", "eps"), [(PGDL2, 2, 0.15), (PGD, torch.inf, 0.02)])
+def test_pgd_result_is_what_the_model_says_of_the_images_returned(small_net, batch, attack, order, eps):
     images, labels = batch
     labels = labels.clone()
     labels[0] = (labels[0] + 1) % 5
-    result = PGD(small_net, norm_kind, eps, 20, restarts=2).run(images, labels)
+    result = attack(small_net, eps, 20, restarts=2).run(images, labels)
     assert 2 <= result.broken.sum() < 16
     with torch.no_grad():
         assert torch.equal(small_net(result.images).argmax(1) != labels, result.broken)
@@ -66,22 +67,37 @@ def test_pgd_result_is_what_the_model_says_of_the_images_returned(small_net, bat
 
 
 @pytest.mark.parametrize(("norm_kind", "kind", "eps"), [("L2", "PGDL2", 1.2), ("Linf", "PGD", 0.2)])
-def test_pgd_breaks_all_that_plain_torchattacks_breaks(small_net, batch, norm_kind, kind, eps):
+def test_climb_takes_the_very_steps_of_torchattacks(small_net, batch, norm_kind, kind, eps):
+    images, labels = batch
+    theirs = getattr(torchattacks, kind)(small_net, eps=eps, alpha=0.3 * eps, steps=9, random_start=False)
+    ours = climb(
+        lambda points: F.cross_entropy(small_net(points), labels),
+        images,
+        lambda points: into_ball(points, images, eps, norm_kind),
+        steps=9,
+        step_size=0.3 * eps,
+        norm_kind=norm_kind,
+    )
+    assert torch.equal(ours, theirs(images, labels))
+
+
+@pytest.mark.parametrize(("attack", "kind", "eps"), [(PGDL2, "PGDL2", 1.2), (PGD, "PGD", 0.2)])
+def test_pgd_breaks_all_that_plain_torchattacks_breaks(small_net, batch, attack, kind, eps):
     images, labels = batch
     torch.manual_seed(0)
     plain = getattr(torchattacks, kind)(small_net, eps=eps, alpha=2.5 * eps / 20, steps=20)(images, labels)
     with torch.no_grad():
         theirs = small_net(plain).argmax(1) != labels
     assert theirs.any()
-    ours = PGD(small_net, norm_kind, eps * 1.001, 20, loss="ce").run(images, labels)
-    assert ours.broken[theirs].all()
+    assert attack(small_net, eps * 1.001, 20).run(images, labels).broken[theirs].all()
 
 
-def test_margin_loss_keeps_a_gradient_where_cross_entropy_has_none(linear):
+def test_margin_keeps_a_gradient_where_cross_entropy_has_none(linear):
     model = linear(1e4 * torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2))
     image, label = torch.tensor([[[[0.7, 0.3]]]]), torch.tensor([0])
-    assert PGD(model, "L2", 0.4, 20, loss="margin").run(image, label).broken
-    assert not PGD(model, "L2", 0.4, 20, loss="ce").run(image, label).broken
+    assert PGDL2(model, 0.4, 20).run(image, label).broken
+    plain = torchattacks.PGDL2(model, eps=0.4, alpha=0.05, steps=20, random_start=False)(image, label)
+    assert torch.equal(plain, image)
 
 
 def test_margin_loss_follows_the_gradient_of_the_margin(small_net, batch):
@@ -100,9 +116,32 @@ def test_margin_loss_follows_the_gradient_of_the_margin(small_net, batch):
     assert torch.allclose(result.images[expected], step[expected], atol=1e-7)
 
 
+def test_random_starts_follow_the_image_wherever_it_stands(small_net, batch):
+    images, labels = batch
+    for attack in (PGDL2(small_net, 0.3, 3, restarts=2, seed=5), PGD(small_net, 0.03, 3, restarts=2, seed=5)):
+        whole = attack.run(images, labels)
+        order = torch.randperm(16)
+        parts = [attack.run(images[rows], labels[rows]) for rows in order.split(5)]
+        assert 0 < whole.broken.sum() < 16
+        assert torch.equal(torch.cat([part.broken for part in parts]), whole.broken[order])
+        assert torch.allclose(torch.cat([part.images for part in parts]), whole.images[order], atol=1e-5)
+
+
+def test_random_starts_differ_between_images_and_seeds_and_fill_the_ball():
+    images = torch.full((50, 1, 8, 8), 0.5) + 1e-3 * torch.rand(50, 1, 8, 8)
+    uniform = [random_start(images, 0.2, "Linf", seed) - images for seed in (0, 1)]
+    assert not torch.equal(*uniform)
+    assert len({tuple(row.flatten().tolist()) for row in uniform[0]}) == 50
+    assert uniform[0].abs().max() <= 0.2 + 1e-6
+    assert uniform[0].std() == pytest.approx(0.4 / 12**0.5, rel=0.05)
+    lengths = (random_start(images, 0.2, "L2", 0) - images).flatten(1).norm(dim=1)
+    assert lengths.max() <= 0.2 + 1e-6
+    assert lengths.mean() == pytest.approx(0.1, abs=4 * 0.2 / 12**0.5 / 50**0.5)  # four standard deviations
+
+
 def test_restarts_see_only_what_is_unbroken_and_change_with_the_seed(small_net, batch):
     once, thrice, again, other = (
-        PGD(small_net, "L2", 1.3, 3, restarts=restarts, seed=seed).run(*batch)
+        PGDL2(small_net, 1.3, 3, restarts=restarts, seed=seed).run(*batch)
         for restarts, seed in ((1, 0), (3, 0), (3, 0), (3, 7))
     )
     assert thrice.broken[once.broken].all()
@@ -111,13 +150,13 @@ def test_restarts_see_only_what_is_unbroken_and_change_with_the_seed(small_net, 
     assert not torch.equal(thrice.images, other.images)
 
 
-@pytest.mark.parametrize(("norm_kind", "proof"), [("L2", 0.5), ("Linf", 0.5 * 8)])
-def test_proven_samples_are_not_attacked(linear, norm_kind, proof):
+@pytest.mark.parametrize(("attack", "proof"), [(PGDL2, 0.5), (PGD, 0.5 * 8)])
+def test_proven_samples_are_not_attacked(linear, attack, proof):
     model = linear(torch.eye(2, 64), torch.zeros(2))
     images = torch.zeros(3, 1, 8, 8)
     images[:, 0, 0, 0] = 0.01
     radius = torch.tensor([0.0, 0.99 * proof, 1.01 * proof])  # the last is a lie, and believed
-    result = PGD(model, norm_kind, 0.5, 5).run(images, torch.zeros(3, dtype=torch.int64), radius=radius)
+    result = attack(model, 0.5, 5).run(images, torch.zeros(3, dtype=torch.int64), radius=radius)
     assert result.broken.tolist() == [True, True, False]
     assert result.iterations.tolist() == [5, 5, 0]
 
@@ -130,10 +169,10 @@ def test_attacks_leave_no_trace_on_the_model_or_the_global_generator(small_net, 
     torch.manual_seed(11)
     state = torch.get_rng_state()
     for attack in (
-        PGD(small_net, "L2", 1.0, 3),
-        PGD(small_net, "Linf", 0.1, 3),
+        PGDL2(small_net, 1.0, 3),
+        PGD(small_net, 0.1, 3),
         FGSM(small_net, 0.1),
-        AutoAttack(small_net, "L2", 0.5, 1),
+        AutoAttackL2(small_net, 0.5, 1),
     ):
         with torch.inference_mode():
             result = attack.run(batch[0] * 1.0, batch[1])
@@ -144,11 +183,13 @@ def test_attacks_leave_no_trace_on_the_model_or_the_global_generator(small_net, 
     assert all(torch.equal(value, before[name]) for name, value in small_net.state_dict().items())
 
 
-@pytest.mark.parametrize(("norm_kind", "order", "eps"), [("L2", 2, 1.2), ("Linf", torch.inf, 0.2)])
-def test_autoattack_breaks_what_pgd_breaks_and_stays_inside(small_net, batch, norm_kind, order, eps):
+@pytest.mark.parametrize(
+    ("attack", "weaker", "order", "eps"), [(AutoAttackL2, PGDL2, 2, 1.2), (AutoAttack, PGD, torch.inf, 0.2)]
+)
+def test_autoattack_breaks_what_pgd_breaks_and_stays_inside(small_net, batch, attack, weaker, order, eps):
     images, labels = batch
-    pgd = PGD(small_net, norm_kind, 0.95 * eps, 20).run(images, labels)
-    result = AutoAttack(small_net, norm_kind, eps, 10).run(images, labels)
+    pgd = weaker(small_net, 0.95 * eps, 20).run(images, labels)
+    result = attack(small_net, eps, 10).run(images, labels)
     assert pgd.broken.any()
     assert result.broken[pgd.broken].all()
     with torch.no_grad():
@@ -169,7 +210,7 @@ def test_autoattack_takes_few_labels_and_keeps_the_tracer(linear, labels):
     previous = sys.gettrace()
     sys.settrace(tracer)
     try:
-        result = AutoAttack(model, "L2", 0.3, 5).run(images, torch.tensor([0, 0]))
+        result = AutoAttackL2(model, 0.3, 5).run(images, torch.tensor([0, 0]))
         assert sys.gettrace() is tracer
     finally:
         sys.settrace(previous)
@@ -179,13 +220,13 @@ def test_autoattack_takes_few_labels_and_keeps_the_tracer(linear, labels):
 def test_attacks_take_a_model_without_parameters(linear, capsys):
     model = linear(torch.eye(2), torch.zeros(2), trainable=False)
     image, label = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
-    for attack in (PGD(model, "L2", 0.3, 5), FGSM(model, 0.3)):
+    for attack in (PGDL2(model, 0.3, 5), FGSM(model, 0.3)):
         assert attack.run(image, label).broken
     assert capsys.readouterr().out == ""
 
 
 def test_attacks_take_an_empty_batch_and_one_that_is_wrong_throughout(small_net, batch):
-    for attack in (PGD(small_net, "Linf", 0.1, 3), FGSM(small_net, 0.1), AutoAttack(small_net, "L2", 0.5, 1)):
+    for attack in (PGD(small_net, 0.1, 3), FGSM(small_net, 0.1), AutoAttackL2(small_net, 0.5, 1)):
         assert attack.run(batch[0][:0], batch[1][:0]).norm.shape == (0,)
         wrong = attack.run(batch[0], (batch[1] + 1) % 5)
         assert wrong.broken.all()
@@ -195,15 +236,11 @@ def test_attacks_take_an_empty_batch_and_one_that_is_wrong_throughout(small_net,
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda m: PGD(m, "L1", 1.0), "norm_kind must be L2 or Linf, got 'L1'"),
-        (lambda m: PGD(m, "L2", 0.0), "eps must be a positive number, got 0.0"),
-        (lambda m: PGD(m, "L2", float("inf")), "eps must be a positive number, got inf"),
-        (lambda m: PGD(m, "L2", 1.0, 0), "max_iter must be at least 1, got 0"),
-        (lambda m: PGD(m, "L2", 1.0, restarts=0), "restarts must be at least 1, got 0"),
-        (lambda m: PGD(m, "L2", 1.0, step_size=-0.1), "step_size must be a positive number, got -0.1"),
-        (lambda m: PGD(m, "L2", 1.0, loss="mse"), "loss must be margin or ce, got 'mse'"),
-        (lambda m: FGSM(m, 0.1, loss="mse"), "loss must be margin or ce, got 'mse'"),
-        (lambda m: AutoAttack(m, "L2", -1.0), "eps must be a positive number, got -1.0"),
+        (lambda m: PGDL2(m, 0.0), "eps must be a positive number, got 0.0"),
+        (lambda m: PGDL2(m, float("inf")), "eps must be a positive number, got inf"),
+        (lambda m: PGDL2(m, 1.0, 0), "max_iter must be >= 1, got 0"),
+        (lambda m: PGDL2(m, 1.0, restarts=0), "restarts must be >= 1, got 0"),
+        (lambda m: AutoAttackL2(m, -1.0), "eps must be a positive number, got -1.0"),
     ],
 )
 def test_attacks_refuse_bad_settings(build, message):
@@ -213,11 +250,9 @@ def test_attacks_refuse_bad_settings(build, message):
 
 def test_attacks_refuse_a_bad_batch(small_net, batch):
     images, labels = batch
-    for attack in (PGD(small_net, "L2", 1.0), FGSM(small_net, 0.1), AutoAttack(small_net, "L2", 1.0)):
+    for attack in (PGDL2(small_net, 1.0), FGSM(small_net, 0.1), AutoAttackL2(small_net, 1.0)):
         with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], got values from"):
             attack.run(images - 0.5, labels)
-        with pytest.raises(ValueError, match=r"images must have shape \(B, C, H, W\)"):
-            attack.run(images.flatten(1), labels)
         with pytest.raises(ValueError, match=r"radius must have shape \(16,\)"):
             attack.run(images, labels, radius=torch.zeros(3))
         with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\]"):
@@ -226,7 +261,7 @@ def test_attacks_refuse_a_bad_batch(small_net, batch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_attacks_follow_the_images_to_the_gpu(small_net, batch):
-    attacks = [PGD(small_net, "L2", 2.0, 20), FGSM(small_net, 0.3), AutoAttack(small_net, "L2", 2.0, 2)]
+    attacks = [PGDL2(small_net, 2.0, 20), FGSM(small_net, 0.3), AutoAttackL2(small_net, 2.0, 2)]
     small_net.cuda()
     for attack in attacks:
         result = attack.run(batch[0].cuda(), batch[1].cuda())
