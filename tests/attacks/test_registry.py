@@ -92,19 +92,3 @@ def test_a_path_to_something_else_is_refused(small_net, path, message):
 def test_unknown_attack_is_refused_with_the_names(small_net):
     with pytest.raises(ValueError, match=f"unknown attack 'deepfool': use one of {', '.join(NAMES)}"):
         build_attack("deepfool", small_net)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-        ({"eps": -1.0}, "eps must be a positive number, got -1.0"),
-        ({"eps": 1.0, "max_iter": 0}, "max_iter must be >= 1, got 0"),
-        ({"eps": 1.0, "restarts": 0}, "restarts must be >= 1, got 0"),
-        ({"eps": 1.0, "seed": -1}, "seed must be >= 0, got -1"),
-    ],
-)
-def test_bad_settings_are_refused_for_every_attack(small_net, name, settings, message):
-    with pytest.raises(ValueError, match=message):
-        build_attack(name, small_net, **settings)

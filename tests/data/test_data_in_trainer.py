@@ -118,8 +118,6 @@ def test_only_training_images_are_augmented(random_images: type[ImageDataModule]
     model, data = Recorder(), random_images(batch_size=90, augment="shift")
     make_trainer(tmp_path, num_sanity_val_steps=0).fit(model, data)
     (train,), (val,) = model.seen["train"], model.seen["val"]
-    assert data.train_set is not None
-    assert data.val_set is not None
     assert not torch.equal(train.image, data.train_set.images[train.index].float() / 255)
     assert torch.equal(val.image, data.val_set.images.float() / 255)
 

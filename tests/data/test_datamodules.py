@@ -31,7 +31,6 @@ def test_train_and_val_divide_the_training_images(random_images: type[ImageDataM
     train, val = names_of(data.train_set), names_of(data.val_set)
     assert sorted(train + val) == list(range(100))
     assert len(val) == 30
-    assert data.test_set is not None
     assert len(data.test_set) == 23
 
 
@@ -64,9 +63,6 @@ def test_train_size_takes_nested_subsets_apart_from_validation(random_images: ty
 def test_label_noise_reaches_training_and_validation_but_never_test(random_images: type[ImageDataModule]) -> None:
     data = random_images(label_noise=1.0, val_size=40)
     data.setup()
-    assert data.train_set is not None
-    assert data.val_set is not None
-    assert data.test_set is not None
     assert data.train_set.is_mislabeled.any()
     assert data.val_set.is_mislabeled.any()
     assert not data.test_set.is_mislabeled.any()
@@ -80,7 +76,6 @@ def test_label_noise_does_not_depend_on_the_split(random_images: type[ImageDataM
     for options in ({"val_size": 0}, {"val_size": 40}, {"val_size": 40, "train_size": 7}):
         data = random_images(label_noise=0.5, **options)  # type: ignore[arg-type]
         data.setup("fit")
-        assert data.train_set is not None
         found.append(dict(zip(names_of(data.train_set), data.train_set.labels.tolist(), strict=True)))
     assert all(found[0][position] == label for other in found[1:] for position, label in other.items())
 
@@ -90,11 +85,9 @@ def test_asymmetric_noise_uses_the_pairs_given_or_the_next_label(random_images: 
         label_noise=1.0, label_noise_kind="asymmetric", label_noise_pairs={"north": "south"}, val_size=0
     )
     data.setup("fit")
-    assert data.train_set is not None
     assert data.train_set.labels[:4].tolist() == [2, 1, 2, 3]
     data = random_images(label_noise=1.0, label_noise_kind="asymmetric", val_size=0)
     data.setup("fit")
-    assert data.train_set is not None
     assert data.train_set.labels[:4].tolist() == [1, 2, 3, 0]
 
 
@@ -112,7 +105,6 @@ def test_noise_from_a_file_goes_to_the_same_images(random_images: type[ImageData
     np.save(tmp_path / "noisy.npy", noisy)
     data = random_images(label_noise_kind="file", label_noise_file=str(tmp_path / "noisy.npy"))
     data.setup("fit")
-    assert data.train_set is not None
     assert data.train_set.labels.tolist() == noisy[names_of(data.train_set)].tolist()
 
 
@@ -269,9 +261,6 @@ def test_mnist5k_is_split_by_digit_and_its_test_digits_never_change() -> None:
     for seed in (0, 1):
         data = MNIST5kDataModule(seed=seed)
         data.setup()
-        assert data.train_set is not None
-        assert data.val_set is not None
-        assert data.test_set is not None
         assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (3600, 400, 1000)
         assert torch.bincount(data.test_set.labels).tolist() == [100] * 10
         splits.append(data)

@@ -40,8 +40,6 @@ def test_images_arrive_unchanged_in_order_of_label_and_name(folder: Path) -> Non
     assert data.label_names == ["cat", "dog"]
     assert data.num_labels == 2
     assert data.image_shape == (3, 5, 4)
-    assert data.train_set is not None
-    assert data.test_set is not None
     assert data.train_set.labels.tolist() == [0] * 4 + [1] * 4
     assert data.test_set.labels.tolist() == [0, 0, 1, 1]
     expected = [colour(100 * label + 10 * number) for label in range(2) for number in range(4)]
@@ -58,12 +56,9 @@ def test_shape_and_labels_are_known_before_setup(folder: Path) -> None:
 def test_without_train_and_test_folders_a_fraction_of_each_label_is_kept(folder: Path) -> None:
     (folder / "test").rename(folder.parent / f"{folder.name}-test")
     data = load(folder / "train", test_fraction=0.25)
-    assert data.train_set is not None
-    assert data.test_set is not None
     assert data.train_set.labels.tolist() == [0] * 3 + [1] * 3
     assert data.test_set.labels.tolist() == [0, 1]
     again = load(folder / "train", test_fraction=0.25, seed=7)
-    assert again.test_set is not None
     assert torch.equal(again.test_set.images, data.test_set.images)
     every = torch.cat([data.train_set.images, data.test_set.images])
     assert len({image.numpy().tobytes() for image in every}) == 8
@@ -72,7 +67,6 @@ def test_without_train_and_test_folders_a_fraction_of_each_label_is_kept(folder:
 def test_grey_images_have_one_channel(folder: Path) -> None:
     data = load(folder, channels=1)
     assert data.image_shape == (1, 5, 4)
-    assert data.train_set is not None
     red, green, blue = colour(0).astype(float).transpose(2, 0, 1)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R 601-2
     assert np.abs(data.train_set.images[0, 0].numpy() - luma).max() <= 1.0
@@ -86,7 +80,6 @@ def test_image_size_cuts_the_centred_square(tmp_path: Path) -> None:
             write_image(tmp_path / name / f"{number}.png", picture)
     data = load(tmp_path, image_size=8, test_fraction=0.5)
     assert data.image_shape == (3, 8, 8)
-    assert data.train_set is not None
     assert data.train_set.images.shape == (2, 3, 8, 8)
     assert bool((data.train_set.images == 200).all())
 
@@ -154,7 +147,6 @@ def test_hidden_and_foreign_files_are_passed_over(folder: Path) -> None:
     (folder / "train" / "dog" / "notes.txt").write_text("fetch")
     (folder / "train" / ".cache").mkdir()
     data = load(folder)
-    assert data.train_set is not None
     assert len(data.train_set) == 8
 
 

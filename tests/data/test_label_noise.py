@@ -117,7 +117,6 @@ def test_transition_comes_from_a_file(tmp_path: Path, suffix: str) -> None:
     assert transition_from_file(path, 3).tolist() == values.tolist()
     datamodule = StripesDataModule(label_noise_kind="transition", label_noise_file=str(path), val_size=6)
     datamodule.setup("fit")
-    assert datamodule.train_set is not None
     assert torch.equal(datamodule.train_set.labels, (datamodule.train_set.clean_labels + 1) % 3)
 
 

@@ -27,7 +27,6 @@ def test_what_goes_to_the_gpu(
         world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cuda", 3))
     )
     datamodule.setup("fit")
-    assert datamodule.train_set is not None
     size = datamodule.train_set.num_bytes
     monkeypatch.setattr(data_module, "_RESIDENT_BYTES", size if fits else size - 1)
     loader = datamodule.train_dataloader()
