@@ -103,15 +103,6 @@ def test_parametrized_weight_is_computed_once_and_not_kept() -> None:
     assert not model[1].weight.any()
 
 
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_attack_works_without_gradients_around_it(context: Any) -> None:
-    model, (image, label) = make_model(), make_images()
-    expected = pgd_linf_images(model, image, label, FIXED)
-    with context():
-        inside = pgd_linf_images(model, image.clone(), label.clone(), FIXED)
-    assert torch.equal(inside, expected)
-
-
 def test_attack_under_autocast_is_the_float32_attack() -> None:
     model, (image, label) = make_model(), make_images()
     expected = pgd_linf_images(model, image, label, FIXED)

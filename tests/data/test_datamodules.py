@@ -19,41 +19,39 @@ from l2nnn_lightning.data import (
 from l2nnn_lightning.data.label_noise import name_pairs
 
 
+def fitted(kind: type[ImageDataModule], **options: Any) -> ImageDataModule:
+    """A DataModule that has read its training images."""
+    data = kind(**options)
+    data.setup("fit")
+    return data
+
+
 def names_of(split: ImageSet | None) -> list[int]:
     """The positions that the random images carry in their first pixel."""
-    assert split is not None
     return split.images[:, 0, 0, 0].tolist()
 
 
-def test_train_and_val_divide_the_training_images(random_images: type[ImageDataModule]) -> None:
-    data = random_images(val_size=30)
+@pytest.mark.parametrize(("val_size", "expected"), [(30, 30), (None, 10)])
+def test_train_and_val_divide_the_training_images(
+    random_images: type[ImageDataModule], val_size: int | None, expected: int
+) -> None:
+    data = random_images(val_size=val_size)
     data.setup()
     train, val = names_of(data.train_set), names_of(data.val_set)
     assert sorted(train + val) == list(range(100))
-    assert len(val) == 30
+    assert len(val) == expected  # by default a tenth
     assert len(data.test_set) == 23
 
 
-def test_default_val_size_is_a_tenth(random_images: type[ImageDataModule]) -> None:
-    data = random_images()
-    data.setup("fit")
-    assert len(names_of(data.val_set)) == 10
-
-
 def test_split_follows_the_seed_but_not_the_noise(random_images: type[ImageDataModule]) -> None:
-    splits = []
-    for options in ({"seed": 1}, {"seed": 1, "label_noise": 0.5}, {"seed": 2}):
-        data = random_images(**options)  # type: ignore[arg-type]
-        data.setup("fit")
-        splits.append(names_of(data.val_set))
-    assert splits[0] == splits[1]
-    assert splits[0] != splits[2]
+    options: list[dict[str, Any]] = [{"seed": 1}, {"seed": 1, "label_noise": 0.5}, {"seed": 2}]
+    first, noisy, other = (names_of(fitted(random_images, **changes).val_set) for changes in options)
+    assert first == noisy
+    assert first != other
 
 
 def test_train_size_takes_nested_subsets_apart_from_validation(random_images: type[ImageDataModule]) -> None:
-    small, large = random_images(train_size=20, val_size=30), random_images(train_size=50, val_size=30)
-    small.setup("fit")
-    large.setup("fit")
+    small, large = (fitted(random_images, train_size=size, val_size=30) for size in (20, 50))
     assert len(names_of(small.train_set)) == 20
     assert set(names_of(small.train_set)) < set(names_of(large.train_set))
     assert names_of(small.val_set) == names_of(large.val_set)
@@ -74,21 +72,17 @@ def test_label_noise_reaches_training_and_validation_but_never_test(random_image
 def test_label_noise_does_not_depend_on_the_split(random_images: type[ImageDataModule]) -> None:
     found = []
     for options in ({"val_size": 0}, {"val_size": 40}, {"val_size": 40, "train_size": 7}):
-        data = random_images(label_noise=0.5, **options)  # type: ignore[arg-type]
-        data.setup("fit")
+        data = fitted(random_images, label_noise=0.5, **options)
         found.append(dict(zip(names_of(data.train_set), data.train_set.labels.tolist(), strict=True)))
     assert all(found[0][position] == label for other in found[1:] for position, label in other.items())
 
 
-def test_asymmetric_noise_uses_the_pairs_given_or_the_next_label(random_images: type[ImageDataModule]) -> None:
-    data = random_images(
-        label_noise=1.0, label_noise_kind="asymmetric", label_noise_pairs={"north": "south"}, val_size=0
-    )
-    data.setup("fit")
-    assert data.train_set.labels[:4].tolist() == [2, 1, 2, 3]
-    data = random_images(label_noise=1.0, label_noise_kind="asymmetric", val_size=0)
-    data.setup("fit")
-    assert data.train_set.labels[:4].tolist() == [1, 2, 3, 0]
+@pytest.mark.parametrize(("pairs", "expected"), [({"north": "south"}, [2, 1, 2, 3]), (None, [1, 2, 3, 0])])
+def test_asymmetric_noise_uses_the_pairs_given_or_the_next_label(
+    random_images: type[ImageDataModule], pairs: dict[str, str] | None, expected: list[int]
+) -> None:
+    data = fitted(random_images, label_noise=1.0, label_noise_kind="asymmetric", label_noise_pairs=pairs, val_size=0)
+    assert data.train_set.labels[:4].tolist() == expected
 
 
 @pytest.mark.parametrize("datamodule", [MNISTDataModule, CIFAR10DataModule, FashionMNISTDataModule])
@@ -103,8 +97,7 @@ def test_default_pairs_are_labels_of_the_data_set(datamodule: type[ImageDataModu
 def test_noise_from_a_file_goes_to_the_same_images(random_images: type[ImageDataModule], tmp_path: Path) -> None:
     noisy = np.random.default_rng(0).integers(0, 4, 100)
     np.save(tmp_path / "noisy.npy", noisy)
-    data = random_images(label_noise_kind="file", label_noise_file=str(tmp_path / "noisy.npy"))
-    data.setup("fit")
+    data = fitted(random_images, label_noise_kind="file", label_noise_file=str(tmp_path / "noisy.npy"))
     assert data.train_set.labels.tolist() == noisy[names_of(data.train_set)].tolist()
 
 
@@ -136,7 +129,6 @@ def test_evaluation_goes_through_a_split_in_order(random_images: type[ImageDataM
     data = random_images(eval_batch_size=7)
     batches = list(data.eval_dataloader(split))
     stored = {"train": data.train_set, "val": data.val_set, "test": data.test_set}[split]
-    assert stored is not None
     assert torch.equal(torch.cat([batch.image for batch in batches]), stored.images)
     assert torch.equal(torch.cat([batch.label for batch in batches]), stored.labels)
     assert torch.cat([batch.index for batch in batches]).tolist() == list(range(len(stored)))
@@ -163,6 +155,7 @@ def test_batch_without_a_trainer_becomes_float(random_images: type[ImageDataModu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"label_noise_kind": "transition"}, "go together"),
         ({"label_noise": 1.5}, r"label_noise must be in \[0, 1\], got 1.5"),
         ({"label_noise": float("nan")}, r"label_noise must be in \[0, 1\], got nan"),
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),

@@ -38,7 +38,6 @@ def test_read_idx_agrees_with_torchvision(tmp_path: Path, compressed: bool) -> N
     write_mnist(tmp_path / "theirs", compressed=False)
     for name, reader in (("train-images-idx3-ubyte", read_image_file), ("t10k-labels-idx1-ubyte", read_label_file)):
         path = find_idx(tmp_path / "ours", name)
-        assert path is not None
         ours, theirs = read_idx(path), reader(str(tmp_path / "theirs" / name))
         assert ours.dtype == torch.uint8
         assert torch.equal(ours.long(), theirs.long())

@@ -16,7 +16,6 @@ def test_getitems_returns_a_whole_batch_by_position() -> None:
     assert isinstance(batch, Batch)
     assert torch.equal(batch.image, torch.stack([split.images[4], split.images[0], split.images[4]]))
     assert batch.label.tolist() == [40, 0, 40]
-    assert batch.index is not None
     assert batch.index.tolist() == [4, 0, 4]
     assert batch.adversarial is None
 
@@ -60,7 +59,6 @@ def test_wrong_tensors_are_refused(images: torch.Tensor, labels: torch.Tensor, m
 def test_batches_are_put_together_where_the_images_are() -> None:
     split = ImageSet(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.arange(5)).to(torch.device("meta"))
     batch = split.__getitems__([4, 0, 2])
-    assert batch.index is not None
     assert [part.device.type for part in (batch.image, batch.label, batch.index)] == ["meta"] * 3
     assert batch.image.shape == (3, 3, 4, 4)
     assert split.num_bytes == 5 * 3 * 4 * 4
