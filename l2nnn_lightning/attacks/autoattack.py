@@ -56,10 +56,9 @@ class AutoAttack(ImageAttack):
         ensemble.square.n_queries = 50 * self.max_iter
         # Its check for dynamic defences switches off whatever traces the process, a debugger for one.
         trace, level = sys.gettrace(), ensemble.logger.level
-        gpus = range(torch.cuda.device_count()) if images.is_cuda else []
         try:
             ensemble.logger.setLevel(logging.ERROR)
-            with torch.random.fork_rng(devices=gpus):
+            with torch.random.fork_rng(range(torch.cuda.device_count()) if images.is_cuda else []):
                 torch.manual_seed(self.seed + restart)
                 found, _ = ensemble.run_standard_evaluation(images, labels, batch_size=len(images))
         finally:

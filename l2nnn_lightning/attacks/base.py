@@ -16,7 +16,6 @@ from l2nnn_lightning.attacks.result import (
     NormKind,
     check_at_least,
     check_batch,
-    check_logits,
     check_positive,
     distance,
     spread,
@@ -136,5 +135,9 @@ class ImageAttack(Attack, ABC):
     def is_wrong(self, images: Tensor, labels: Tensor) -> Tensor:
         """Tell which images the model gets wrong, (B,)."""
         logits = self.logits(images)
-        check_logits(logits, labels)
+        if logits.dim() != 2 or logits.shape[1] < 2:
+            raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
+        lowest, highest = (int(label) for label in labels.aminmax()) if labels.numel() > 0 else (0, 0)
+        if not 0 <= lowest <= highest < logits.shape[1]:
+            raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {lowest} to {highest}")
         return logits.argmax(1) != labels

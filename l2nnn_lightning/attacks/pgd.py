@@ -77,11 +77,7 @@ class PGD(ImageAttack):
 
     norm_kind: ClassVar[NormKind] = "Linf"
     starts_at_random: ClassVar[bool] = True
-
-    @property
-    def step_size(self) -> float:
-        """Enough to cross the ball."""
-        return 2.5 * self.outer_eps / self.max_iter
+    travel: ClassVar[float] = 2.5  # all steps together, in radii: enough to cross the ball
 
     def attempt(self, images: Tensor, labels: Tensor, restart: int) -> tuple[Tensor, int]:
         """Climb once, and note every misclassified iterate on the way."""
@@ -101,7 +97,7 @@ class PGD(ImageAttack):
             start,
             lambda points: into_ball(points, images, self.inner_eps, self.norm_kind),
             steps=self.max_iter,
-            step_size=self.step_size,
+            step_size=self.travel * self.outer_eps / self.max_iter,
             norm_kind=self.norm_kind,
         )
         loss_of(last)
@@ -121,6 +117,7 @@ class FGSM(PGD):
     """
 
     starts_at_random: ClassVar[bool] = False
+    travel: ClassVar[float] = 1.0
     max_iter = 1
 
     def __init__(
@@ -128,11 +125,6 @@ class FGSM(PGD):
     ) -> None:
         super().__init__(model, eps, max_iter, **settings)
         self.max_iter = self.restarts = 1
-
-    @property
-    def step_size(self) -> float:
-        """The radius of the ball."""
-        return self.inner_eps
 
 
 def into_ball(points: Tensor, images: Tensor, eps: float, norm_kind: NormKind) -> Tensor:

@@ -48,13 +48,7 @@ def find_class(path: str, base: type[Kind]) -> type[Kind]:
 
 
 def build_attack(
-    name: str,
-    model: nn.Module,
-    *,
-    eps: float | None = None,
-    max_iter: int | None = None,
-    restarts: int = 1,
-    seed: int = 0,
+    name: str, model: nn.Module, *, eps: float | None = None, max_iter: int | None = None, **settings: int
 ) -> ImageAttack:
     """Build an attack by its name or its path; the other arguments are those of :class:`ImageAttack`.
 
@@ -65,4 +59,4 @@ def build_attack(
         >>> build_attack("pgd_l2", nn.Identity(), eps=1.58).norm_kind
         'L2'
     """
-    return find_attack(name)(model, eps=eps, max_iter=max_iter, restarts=restarts, seed=seed)
+    return find_attack(name)(model, eps=eps, max_iter=max_iter, **settings)

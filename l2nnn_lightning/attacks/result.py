@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["AttackResult", "NormKind", "check_at_least", "check_batch", "check_logits", "check_positive"]
+__all__ = ["AttackResult", "NormKind", "check_at_least", "check_batch", "check_positive"]
 __all__ += ["distance", "spread"]
 
 NormKind = Literal["L2", "Linf"]
@@ -44,16 +44,6 @@ def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) ->
         raise ValueError(
             f"images must lie in [0, 1], got values from {lowest:.4g} to {highest:.4g}: "
             "put any standardisation inside the model"
-        )
-
-
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Refuse, by a ValueError, a model without logits of at least two labels, and labels that it does not have."""
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
-    if labels.numel() > 0 and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-        raise ValueError(
-            f"labels must lie in [0, {logits.shape[1] - 1}], got {int(labels.min())} to {int(labels.max())}"
         )
 
 

@@ -26,7 +26,7 @@ class LinfAttack:
         steps: number of gradient steps, >= 1.
         step_size: change of a pixel per step, > 0.
         random_start: begin at a random point of the box around the image instead of at the image.
-        restarts: number of random starts, >= 1, of which the worst image counts.
+        restarts: number of random starts, >= 1, of which the worst image, by its cross-entropy, counts.
     """
 
     eps: float

@@ -3,7 +3,7 @@
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,8 +15,6 @@ from l2nnn_lightning.data.image_files import LabelledFiles, decode, find_images
 from l2nnn_lightning.data.module import ImageDataModule
 
 __all__ = ["ImageFolderDataModule"]
-
-_MEMORY_LIMIT = 4 * 2**30
 
 
 class ImageFolderDataModule(ImageDataModule):
@@ -40,6 +38,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     name = "ImageFolder"
     default_attack = LinfAttack(eps=8 / 255, steps=7, step_size=2 / 255)
+    memory_limit: ClassVar[int] = 4 * 2**30
 
     def __init__(
         self, image_size: int | None = None, channels: Literal[1, 3] = 3, test_fraction: float = 0.2, **kwargs: Any
@@ -69,7 +68,7 @@ class ImageFolderDataModule(ImageDataModule):
         """Decode all images of a split."""
         paths, labels = self._files[1] if train else self._files[2]
         shape = self.image_shape
-        size, limit = len(paths) * math.prod(shape) / 2**30, _MEMORY_LIMIT / 2**30
+        size, limit = len(paths) * math.prod(shape) / 2**30, self.memory_limit / 2**30
         if size > limit:
             raise UserError(
                 f"the {len(paths)} images would take {size:.1f} GiB of memory, more than the limit of {limit:.0f} GiB: "

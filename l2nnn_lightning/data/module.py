@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from l2nnn_lightning.attacks.result import check_at_least, check_choice
 from l2nnn_lightning.attacks.training import LinfAttack, pgd_linf_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
-from l2nnn_lightning.data.batch import Batch, to_float
+from l2nnn_lightning.data.batch import Batch, even_batch_size, to_float
 from l2nnn_lightning.data.image_set import ImageSet
 from l2nnn_lightning.data.label_noise import (
     LabelNoise,
@@ -27,7 +27,6 @@ from l2nnn_lightning.data.label_noise import (
     transition_from_file,
     transition_noise,
 )
-from l2nnn_lightning.data.samplers import even_batch_size
 
 __all__ = ["ImageDataModule", "Split"]
 
@@ -35,8 +34,6 @@ Split = Literal["train", "val", "test"]
 
 # Independent random streams of one seed, so that the split does not depend on the noise, nor the noise on the split.
 _SPLIT_STREAM, _NOISE_STREAM = 0, 1
-# A split up to this size is kept on the GPU as a whole, so that a step copies indices instead of images.
-_RESIDENT_BYTES = 2 * 2**30
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
@@ -77,6 +74,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     name: str
     default_attack: ClassVar[LinfAttack]
     default_noise_pairs: ClassVar[Mapping[str, str] | None] = None
+    resident_bytes: ClassVar[int] = 2 * 2**30  # a split up to this size stays on the GPU: a step copies only indices
 
     def __init__(
         self,
@@ -243,7 +241,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self, images: ImageSet, sampler: Sampler[Any], batch_size: int, *, drop_last: bool
     ) -> DataLoader[Batch]:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        if device.type == "cuda" and images.num_bytes <= _RESIDENT_BYTES:
+        if device.type == "cuda" and images.num_bytes <= self.resident_bytes:
             images = images.to(device)
         return DataLoader(
             images,

@@ -66,17 +66,6 @@ def test_climb_takes_the_very_steps_of_torchattacks(small_net, batch, norm_kind,
     assert torch.equal(ours, theirs(images, labels))
 
 
-@pytest.mark.parametrize(("attack", "kind", "eps"), [(PGDL2, "PGDL2", 1.2), (PGD, "PGD", 0.2)])
-def test_pgd_breaks_all_that_plain_torchattacks_breaks(small_net, batch, attack, kind, eps):
-    images, labels = batch
-    torch.manual_seed(0)
-    plain = getattr(torchattacks, kind)(small_net, eps=eps, alpha=2.5 * eps / 20, steps=20)(images, labels)
-    with torch.no_grad():
-        theirs = small_net(plain).argmax(1) != labels
-    assert theirs.any()
-    assert attack(small_net, eps * 1.001, 20).run(images, labels).broken[theirs].all()
-
-
 def test_margin_keeps_a_gradient_where_cross_entropy_has_none(linear):
     model = linear(1e4 * torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2))
     image, label = torch.tensor([[[[0.7, 0.3]]]]), torch.tensor([0])
@@ -102,14 +91,15 @@ def test_margin_loss_follows_the_gradient_of_the_margin(small_net, batch):
 
 
 def test_random_starts_follow_the_image_wherever_it_stands(small_net, batch):
-    images, labels = batch
+    # Double precision: in single, other kernels for other batch sizes could turn the sign of a step.
+    images, labels, small_net = batch[0].double(), batch[1], small_net.double()
     for attack in (PGDL2(small_net, 0.3, 3, restarts=2, seed=5), PGD(small_net, 0.03, 3, restarts=2, seed=5)):
         whole = attack.run(images, labels)
         order = torch.randperm(16)
         parts = [attack.run(images[rows], labels[rows]) for rows in order.split(5)]
         assert 0 < whole.broken.sum() < 16
         assert torch.equal(torch.cat([part.broken for part in parts]), whole.broken[order])
-        assert torch.allclose(torch.cat([part.images for part in parts]), whole.images[order], atol=1e-5)
+        assert torch.allclose(torch.cat([part.images for part in parts]), whole.images[order], atol=1e-9)
 
 
 def test_random_starts_differ_between_images_and_seeds_and_fill_the_ball():

@@ -122,19 +122,6 @@ def test_only_training_images_are_augmented(random_images: type[ImageDataModule]
     assert torch.equal(val.image, data.val_set.images.float() / 255)
 
 
-def test_order_changes_with_the_epoch_and_repeats_with_the_run(
-    random_images: type[ImageDataModule], tmp_path: Path
-) -> None:
-    runs = []
-    for _ in range(2):
-        model = Recorder()
-        make_trainer(tmp_path, max_epochs=2).fit(model, random_images(batch_size=45))
-        runs.append(indices(model.seen["train"]))
-    assert runs[0] == runs[1]
-    assert runs[0][:90] != runs[0][90:]
-    assert sorted(runs[0][:90]) == sorted(runs[0][90:])
-
-
 def test_resumed_run_repeats_an_uninterrupted_one(random_images: type[ImageDataModule], tmp_path: Path) -> None:
     def run(epochs: int, checkpoint: Path | None = None) -> tuple[Recorder, pl.Trainer]:
         torch.manual_seed(0)

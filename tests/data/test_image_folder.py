@@ -152,7 +152,7 @@ def test_hidden_and_foreign_files_are_passed_over(folder: Path) -> None:
 def test_images_beyond_the_memory_limit_are_refused_before_decoding(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("l2nnn_lightning.data.image_folder._MEMORY_LIMIT", 479)  # 8 images of 60 bytes
+    monkeypatch.setattr(ImageFolderDataModule, "memory_limit", 479)  # 8 images of 60 bytes
     with pytest.raises(UserError, match=r"the 8 images would take .* set image_size below 4"):
         load(folder)
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from l2nnn_lightning.data import ImageDataModule
-from l2nnn_lightning.data import module as data_module
 from l2nnn_lightning.data.image_set import ImageSet
 
 
@@ -28,7 +27,7 @@ def test_what_goes_to_the_gpu(
     )
     datamodule.setup("fit")
     size = datamodule.train_set.num_bytes
-    monkeypatch.setattr(data_module, "_RESIDENT_BYTES", size if fits else size - 1)
+    monkeypatch.setattr(random_images, "resident_bytes", size if fits else size - 1)
     loader = datamodule.train_dataloader()
     assert moved == ([torch.device("cuda", 3)] if fits else [])
     assert loader.pin_memory == (not fits)

@@ -1,10 +1,11 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2nnn_lightning.data.samplers import even_batch_size
+from l2nnn_lightning.data.batch import even_batch_size, to_float
 
 
 def test_more_processes_than_samples_are_refused() -> None:
@@ -22,3 +23,13 @@ def test_all_processes_have_the_same_number_of_batches(size: int, world: int, ba
     assert even >= batch_size
     if world == 1:
         assert even == batch_size
+
+
+def test_bytes_become_floats_and_floats_are_not_divided_again() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_float(images), images.float() / 255)
+    assert to_float(images, dtype=torch.float64).dtype == torch.float64
+    assert images.dtype == torch.uint8
+    assert images[0, 0, 15, 15] == 255
+    with pytest.raises(ValueError, match=r"images must be uint8, got torch\.float32"):
+        to_float(to_float(images))
