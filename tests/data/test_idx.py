@@ -25,11 +25,8 @@ def write_mnist(raw: Path, train: int = 30, test: int = 10, *, compressed: bool 
             ("images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28))),
             ("labels-idx1-ubyte", rng.integers(0, 10, count)),
         ):
-            content = idx_bytes(array)
-            if compressed:
-                (raw / f"{split}-{kind}.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / f"{split}-{kind}").write_bytes(content)
+            content = gzip.compress(idx_bytes(array)) if compressed else idx_bytes(array)
+            (raw / f"{split}-{kind}{'.gz' if compressed else ''}").write_bytes(content)
 
 
 @pytest.mark.parametrize("compressed", [True, False])

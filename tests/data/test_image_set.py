@@ -20,18 +20,13 @@ def test_getitems_returns_a_whole_batch_by_position() -> None:
     assert batch.adversarial is None
 
 
-def test_getitem_agrees_with_getitems() -> None:
-    split = make_set()
-    one, many = split[3], split.__getitems__([3])
-    assert torch.equal(one.image, many.image[0])
-    assert one.label == many.label[0]
-
-
 def test_dataloader_batches_equal_direct_indexing() -> None:
     split = make_set()
     batches = list(DataLoader(split, batch_size=3, collate_fn=lambda batch: batch))
     assert [len(batch.image) for batch in batches] == [3, 3, 1]
     assert torch.equal(torch.cat([batch.image for batch in batches]), split.images)
+    assert torch.equal(split[3].image, split.images[3])
+    assert split[3].label == split.labels[3]
 
 
 def test_subset_keeps_clean_labels_beside_noisy_ones() -> None:
