@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 from pyautoattack import AutoAttack as Ensemble  # type: ignore[import-untyped]
-from torch import Tensor, nn
+from torch import Tensor
 
 from l2nnn_lightning.attacks.base import ImageAttack
 from l2nnn_lightning.attacks.result import NormKind
@@ -32,7 +32,13 @@ class AutoAttack(ImageAttack):
         """Run the ensemble once; the iterations are the passes through the model, shared by all samples."""
         if images.dim() != 4:
             raise ValueError(f"images must have shape (B, C, H, W), got {tuple(images.shape)}")
-        counted = _Counter(self.model)
+        passes = 0
+
+        def counted(points: Tensor) -> Tensor:
+            nonlocal passes
+            passes += 1
+            return self.logits(points)
+
         with torch.no_grad():
             targets = counted(images[:1]).shape[1] - 1
         ensemble = Ensemble(
@@ -64,21 +70,10 @@ class AutoAttack(ImageAttack):
         finally:
             ensemble.logger.setLevel(level)
             sys.settrace(trace)
-        return found, counted.passes
+        return found, passes
 
 
 class AutoAttackL2(AutoAttack):
     """AutoAttack in the L2 norm."""
 
     norm_kind: ClassVar[NormKind] = "L2"
-
-
-class _Counter(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model, self.passes = model, 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.passes += 1
-        logits: Tensor = self.model(images)
-        return logits

@@ -34,15 +34,14 @@ class CarliniWagnerL2(ImageAttack):
     as they are broken within ``eps``.
 
     Args:
-        model: maps images (B, ...) in [0, 1] to logits (B, K), K >= 2. Attacked in evaluation mode, left untouched.
+        model: maps images (B, ...) in [0, 1] to logits (B, K), K >= 2; see :class:`ImageAttack`.
         search_steps: number of values of c that are tried per sample, all rivals together, >= 1.
         max_iter: largest number of iterations for each c, >= 1; None: 1000.
         lr: Adam's step size in the space of the tangent's argument, > 0.
         eps: L2 threshold, > 0; None searches for the minimum norm.
         abort_early: end a c once the sample's loss has improved by less than 0.1% over a tenth of ``max_iter`` (at
             most 1000 iterations).
-        restarts: number of searches; from the second on they start at seeded random noise around the image.
-        seed: seed of that noise.
+        restarts: number of searches; from the second on they start at random noise, by ``seed``, around the image.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))

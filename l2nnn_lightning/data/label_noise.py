@@ -97,15 +97,12 @@ def transition_from_file(path: Path, num_labels: int) -> Tensor:
         UserError: if the file is missing, unreadable, or holds other than rows of probabilities that sum to 1.
     """
     delimiter = "," if path.suffix == ".csv" else None
-    values = _read(path, "must hold numbers, one row of the matrix a line", ndmin=2, delimiter=delimiter)
+    values = _read(path, "numbers, one row of the matrix a line", ndmin=2, delimiter=delimiter)
     if values.shape != (num_labels, num_labels):
-        raise UserError(
-            f"label_noise_file {path} must hold {num_labels} rows of {num_labels} probabilities, "
-            f"got shape {values.shape}"
-        )
+        raise _wrong(path, f"{num_labels} rows of {num_labels} probabilities, got shape {values.shape}")
     is_number = values.dtype.kind in "fiu"
     if not is_number or not (values >= 0).all() or not np.allclose(values.sum(1), 1, rtol=0, atol=_SUM_TOLERANCE):
-        raise UserError(f"label_noise_file {path} must hold probabilities >= 0 whose rows sum to 1")
+        raise _wrong(path, "probabilities >= 0 whose rows sum to 1")
     return torch.from_numpy(values.astype(np.float64))
 
 
@@ -120,27 +117,25 @@ def labels_from_file(path: Path, count: int, num_labels: int) -> Tensor:
     Raises:
         UserError: if the file is missing, unreadable, or does not fit.
     """
-    problem = "must be a .npy array or a text file with one integer a line"
-    values = _read(path, problem, dtype=np.int64, ndmin=1)
+    values = _read(path, "one integer a line, or be a .npy array", dtype=np.int64, ndmin=1)
     if not np.issubdtype(values.dtype, np.integer) or values.shape != (count,):
-        raise UserError(
-            f"label_noise_file {path} must hold {count} integers, one per training image, "
-            f"got {values.dtype} of shape {values.shape}"
-        )
+        found = f"{values.dtype} of shape {values.shape}"
+        raise _wrong(path, f"{count} integers, one per training image, got {found}")
     if values.min() < 0 or values.max() >= num_labels:
-        raise UserError(
-            f"label_noise_file {path} must hold labels in [0, {num_labels - 1}], got {values.min()} to {values.max()}"
-        )
+        raise _wrong(path, f"labels in [0, {num_labels - 1}], got {values.min()} to {values.max()}")
     return torch.from_numpy(values.astype(np.int64))
 
 
-def _read(path: Path, problem: str, **text: Any) -> np.ndarray[Any, Any]:
+def _read(path: Path, what: str, **text: Any) -> np.ndarray[Any, Any]:
     try:
-        array: np.ndarray[Any, Any] = (
-            np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, **text)
-        )
+        read = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, **text)
     except FileNotFoundError:
         raise UserError(f"label_noise_file {path} does not exist") from None
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"label_noise_file {path} {problem}: {error}") from error
+        raise _wrong(path, f"{what}: {error}") from error
+    array: np.ndarray[Any, Any] = read
     return array
+
+
+def _wrong(path: Path, what: str) -> UserError:
+    return UserError(f"label_noise_file {path} must hold {what}")
