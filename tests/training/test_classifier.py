@@ -180,7 +180,7 @@ def test_checkpoint_holds_plain_values_and_tensors_alone(trained: tuple[L2NNNCla
     assert {"network", "image_shape", "num_labels", "omega"} <= set(checkpoint["hyper_parameters"])
     ours = checkpoint["l2nnn_lightning"]
     assert ours["classifier"] == "L2NNNClassifier"
-    assert ours["data"]["name"] == "Stripes"
+    assert ours["data"]["name"] == "made_up_images.StripesDataModule"
     assert is_plain(ours)
 
 
