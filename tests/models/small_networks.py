@@ -1,4 +1,4 @@
-"""Small networks of every registered kind, for made-up images; and hard ones with weights that are anything but tame."""
+"""Small networks of every registered kind; and hard ones whose weights are anything but tame."""
 
 from typing import Any
 

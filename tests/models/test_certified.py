@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_up_images import SHAPE
 from oracles import affine_norm
-from small_networks import L2NNNS, PLAIN, PROVING, SMALL, derivatives, small, wild
+from small_networks import L2NNNS, PLAIN, SMALL, derivatives, small, wild
 from torch import Tensor, nn
 
 from l2nnn_lightning.models import L2NNN, NETWORKS, Certified, ConvL2NNN, Network, TemplateNet
@@ -297,7 +297,3 @@ def test_the_search_of_templates_is_no_graph_but_their_network_is() -> None:
     program = torch.export.export(certified.network, (torch.rand(2, *SHAPE),), dynamic_shapes=shapes)
     images = torch.rand(5, *SHAPE)
     torch.testing.assert_close(program.module()(images), certified.network(images))
-
-
-def test_every_proving_network_is_tested() -> None:
-    assert {name for name, _ in KINDS} == set(PROVING)

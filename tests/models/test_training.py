@@ -17,8 +17,9 @@ from l2nnn_lightning.nn import nonexpansive
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
 from l2nnn_lightning.training.callbacks import HardScalingSwitch, ParsevalRetraction
 from l2nnn_lightning.training.classifier import Classifier
-from l2nnn_lightning.training.objectives import PaperLoss, RadiusHinge
+from l2nnn_lightning.training.objectives import RadiusHinge
 from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.paper_loss import PaperLoss
 from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = QUIET_TRAINING
@@ -61,7 +62,8 @@ def test_network_trains_through_the_switch_and_certifies(
     torch.testing.assert_close(loaded.eval()(images), classifier.eval()(images))
     certificate = loaded.certify(images)
     assert bool(certificate.radius.any()) == (name not in PLAIN)
-    assert bool((certificate.radius >= 0.499 * certificate.gap).all()) or name not in L2NNNS  # Lemma 6 at least
+    # Lemma 6 at least, up to what rounding is allowed for.
+    assert bool((certificate.radius >= 0.5 * certificate.gap - 1e-5).all()) or name not in L2NNNS
 
 
 def distance_from_orthonormal(matrix: Tensor) -> float:
