@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from l2nnn_lightning.data import Batch, ImageDataModule
+from l2nnn_lightning.data import Batch, ImageDataModule, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.models import Certified, ConvL2NNN, MadryNet, Network, NetworkFactory
 from l2nnn_lightning.models.base import certify
@@ -164,7 +164,9 @@ class Classifier(pl.LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and self._is_fresh and isinstance(datamodule, ImageDataModule):
             assert datamodule.train_set is not None
-            self.network.start(datamodule.train_set.images, datamodule.train_set.labels, datamodule.seed)
+            count = self.network.start_images
+            images, labels = datamodule.train_set.images[:count], datamodule.train_set.labels[:count]
+            self.network.start(to_float(images), labels, datamodule.seed)
         self._is_fresh = False
 
     def attack_logits(self, image: Tensor) -> Tensor:

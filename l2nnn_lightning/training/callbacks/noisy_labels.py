@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 import torch
 
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import ImageDataModule, to_float
 from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["NoisyLabelMonitor"]
@@ -39,8 +39,9 @@ class NoisyLabelMonitor(pl.Callback):
         assert isinstance(pl_module, Classifier)
         train = datamodule.train_set
         given, clean = train.labels[: self.images].cpu(), train.clean_labels[: self.images].cpu()
+        certified = pl_module.certified()
         parts = [
-            pl_module.certify(batch.to(pl_module.device).float() / 255)
+            certified(to_float(batch, pl_module.device))
             for batch in torch.split(train.images[: self.images], self.batch_size)
         ]
         label = torch.cat([part.label.cpu() for part in parts])
