@@ -40,7 +40,7 @@ def describe(factory: Callable[..., Any]) -> dict[str, Any]:
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _plain(options)}
 
 
-def build(description: Mapping[str, Any], kind: type) -> Callable[..., Any]:
+def build(description: Mapping[str, Any], kind: Any) -> Callable[..., Any]:
     """Undo :func:`describe`.
 
     Args:
@@ -52,7 +52,8 @@ def build(description: Mapping[str, Any], kind: type) -> Callable[..., Any]:
     """
     path = str(description["class_path"])
     check_trusted(path)
-    return partial(find_class(path, kind), **description.get("init_args", {}))
+    found: Any = find_class(path, kind)
+    return partial(found, **description.get("init_args", {}))
 
 
 def check_trusted(path: str) -> None:
