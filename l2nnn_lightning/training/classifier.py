@@ -110,7 +110,7 @@ class Classifier(pl.LightningModule):
 
     @classmethod
     def from_contents(cls, checkpoint: Mapping[str, Any], **changes: Any) -> Self:
-        """Build a classifier from what ``torch.load`` gives; a ValueError where it names a class that is not trusted."""
+        """Build a classifier from what ``torch.load`` gives; a ValueError where it names what is not trusted."""
         checkpoint = upgrade(checkpoint)
         options = dict(checkpoint["hyper_parameters"])
         for name, kind in _FACTORIES.items():
@@ -242,7 +242,6 @@ class Classifier(pl.LightningModule):
         divisor = self.network.harden()
         if divisor is not None:
             self.objective.follow_scaling(divisor)
-        self._penalised = False
         scheduler = None if self._trainer is None else self.lr_schedulers()
         if isinstance(scheduler, CosineAfterSwitch):
             scheduler.restart(lr_factor)
