@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from l2nnn_lightning.data import Batch, ImageDataModule
+from l2nnn_lightning.data import Batch, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.models import Certified, ConvL2NNN, MadryNet, Network, NetworkFactory
 from l2nnn_lightning.models.base import certify
@@ -60,6 +60,9 @@ class Classifier(pl.LightningModule):
         (B, C, H, W) in [0, 1] -> (B, K).
     """
 
+    #: Whether this epoch is trained with the penalty.
+    _penalised: bool | None = None
+
     def __init__(
         self,
         network: NetworkFactory,
@@ -88,11 +91,8 @@ class Classifier(pl.LightningModule):
         self.objective: Objective = objective(num_labels)
         self.objective.check(self.network)
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.penalty_weight = penalty_weight
-        #: What the penalty's weight is multiplied with now.
-        self.penalty_scale = 1.0
+        self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
         self._is_fresh = True
-        self._is_soft: bool | None = None
         self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.train_gap = MeanMetric()
         self.evaluated = EvaluationMetrics(num_labels, self.radii)
@@ -105,17 +105,12 @@ class Classifier(pl.LightningModule):
 
         Further arguments are constructor arguments that differ from the checkpoint's.
         """
-        changes = {name: change for name, change in changes.items() if name not in ("weights_only", "strict")}
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         return cls.from_contents(checkpoint, **changes)
 
     @classmethod
     def from_contents(cls, checkpoint: Mapping[str, Any], **changes: Any) -> Self:
-        """Build a classifier from what ``torch.load`` gives.
-
-        Raises:
-            ValueError: if it names a class that is not there or not trusted, see :func:`factories.build`.
-        """
+        """Build a classifier from what ``torch.load`` gives; a ValueError where it names what is not trusted."""
         checkpoint = upgrade(checkpoint)
         options = dict(checkpoint["hyper_parameters"])
         for name, kind in _FACTORIES.items():
@@ -129,6 +124,11 @@ class Classifier(pl.LightningModule):
     def is_hard(self) -> bool:
         """Whether certificates hold."""
         return self.network.is_hard
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether certificates would hold, were the network made hard."""
+        return self.network.can_prove and not self.is_hard
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits: (B, C, H, W) in [0, 1] -> (B, K).
@@ -162,9 +162,10 @@ class Classifier(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Start fresh weights from training images, alike on every process."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self._is_fresh and isinstance(datamodule, ImageDataModule):
-            assert datamodule.train_set is not None
-            self.network.start(datamodule.train_set.images, datamodule.train_set.labels, datamodule.seed)
+        train_set = getattr(datamodule, "train_set", None)  # other DataModules have none
+        if stage == "fit" and self._is_fresh and datamodule is not None and train_set is not None:
+            count = self.network.start_images
+            self.network.start(to_float(train_set.images[:count]), train_set.labels[:count], datamodule.seed)
         self._is_fresh = False
 
     def attack_logits(self, image: Tensor) -> Tensor:
@@ -178,11 +179,11 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compute the loss of a batch and log it."""
-        if batch_index == 0 or self._is_soft is None:
+        if batch_index == 0 or self._penalised is None:
             # Once an epoch, since reading the mode from the device stalls.
-            self._is_soft = not self.is_hard
+            self._penalised = self.is_soft
         logits, terms = self.objective(self.network, batch)
-        self._penalise(terms, self._is_soft)
+        self._penalise(terms, self._penalised)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.image))
         self.train_accuracy.update(logits.detach(), batch.label)
@@ -198,14 +199,14 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
         """Add a batch to the metrics of the epoch."""
-        is_hard = self.is_hard
+        is_soft = self.is_soft
         with full_precision(batch.image.device):
             image = batch.image.to(next(self.parameters()).dtype)
             logits = self(image)
             _, terms = self.objective(self.network, Batch(image, batch.label), logits)
-        self._penalise(terms, not is_hard)
+        self._penalise(terms, is_soft)
         certificate, _ = certify(self, self.network.rule(quick=True), image)
-        self.evaluated.update(logits, batch.label, certificate, terms["loss"], is_hard)
+        self.evaluated.update(logits, batch.label, certificate, terms["loss"], self.is_hard)
 
     test_step = validation_step
 
@@ -224,7 +225,7 @@ class Classifier(pl.LightningModule):
         self.on_validation_epoch_end("test")
 
     def _penalise(self, terms: dict[str, Tensor], is_soft: bool) -> None:
-        if is_soft and self.network.can_prove:
+        if is_soft:
             terms["penalty"] = penalty(self.network)
             terms["loss"] = terms["loss"] + self.penalty_weight * self.penalty_scale * terms["penalty"]
 
@@ -233,8 +234,7 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizer(parameter_groups(self))
         scheduler = self.scheduler(optimizer)
         if isinstance(scheduler, CosineAfterSwitch):
-            soft = self.network.can_prove and not self.is_hard
-            scheduler.begin(int(self.trainer.estimated_stepping_batches), soft=soft)
+            scheduler.begin(int(self.trainer.estimated_stepping_batches), soft=self.is_soft)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def harden(self, lr_factor: float = 1.0) -> None:
@@ -242,18 +242,18 @@ class Classifier(pl.LightningModule):
         divisor = self.network.harden()
         if divisor is not None:
             self.objective.follow_scaling(divisor)
-        self._is_soft = False
         scheduler = None if self._trainer is None else self.lr_schedulers()
         if isinstance(scheduler, CosineAfterSwitch):
             scheduler.restart(lr_factor)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what evaluation and resuming need, as plain values."""
-        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
+        kind = type(self)
+        describe_data = getattr(getattr(self._trainer, "datamodule", None), "describe", None)
         checkpoint["l2nnn_lightning"] = {
             "version": metadata.version("l2nnn-lightning"),
-            "classifier": type(self).__name__,
-            "data": datamodule.describe() if isinstance(datamodule, ImageDataModule) else None,
+            "classifier": kind.__name__ if kind.__module__ == __name__ else describe(kind)["class_path"],
+            "data": None if describe_data is None else describe_data(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 (Lightning's hook)

@@ -74,7 +74,7 @@ def run_training(args: Sequence[str]) -> None:
         cli = TrainCLI(args, name=Path(configs[0]).stem if configs else "run")
     _fit(cli)
     if cli.trainer.is_global_zero:
-        if cli.model.network.can_prove and not cli.model.is_hard:
+        if cli.model.is_soft:
             print("the network is still in penalty mode and proves nothing: add the callback HardScalingSwitch")
         if not (cli.run_folder / "checkpoints" / "best.ckpt").is_file():
             print("no checkpoint was the best of hard, validated ones: evaluate last.ckpt")

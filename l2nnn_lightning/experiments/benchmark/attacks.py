@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.attacks import CarliniWagnerL2
+from l2nnn_lightning.data import to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.experiments.benchmark.timing import Row, seconds_of
@@ -107,7 +108,7 @@ def _load(path: str, options: BenchmarkOptions, device: torch.device) -> tuple[C
     datamodule.setup("test")
     assert datamodule.test_set is not None
     first = slice(max(options.attack_images, options.attack_timed))
-    images = datamodule.test_set.images[first].to(device).float() / 255
+    images = to_float(datamodule.test_set.images[first], device)
     return checkpoint.classifier().to(device), images, datamodule.test_set.labels[first].to(device)
 
 
