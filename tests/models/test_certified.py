@@ -270,10 +270,10 @@ def test_signed_radius_is_the_certificates_and_negative_where_another_label_wins
 
 def test_starting_templates_takes_the_centres_of_each_label() -> None:
     network = TemplateNet(SHAPE, 3, templates_per_label=1)
-    images = torch.randint(0, 256, (30, *SHAPE), dtype=torch.uint8)
+    images = torch.rand(30, *SHAPE)
     labels = torch.arange(30) % 3
     network.start(images, labels, seed=0)
-    means = torch.stack([images[labels == label].float().flatten(1).mean(0) for label in range(3)]) / 255
+    means = torch.stack([images[labels == label].flatten(1).mean(0) for label in range(3)])
     torch.testing.assert_close(network.head.weight.detach()[:, 0], means)
 
 
