@@ -49,7 +49,7 @@ def test_study_runs_what_is_missing_and_fills_the_table(
     images: Path, tmp_path: Path, started: list[str], terminal: Terminal
 ) -> None:
     methods = {
-        "L2NNN": {"config": "models/tiny.yaml", "evaluate": {"noisy": True}, "train": {"model.start_hard": True}},
+        "L2NNN": {"config": "models/tiny.yaml", "evaluate": {"noisy": True}, "train": {"model.network.hard": True}},
         "tuned": {"config": "models/tiny.yaml", "rows": []},
     }
     tiers = {key: {"note": key, "minutes": "1", "seeds": [3]} for key in ("cpu", "gpu")}

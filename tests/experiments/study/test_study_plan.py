@@ -33,7 +33,7 @@ def test_plan_lists_every_row_method_variant_and_seed(plan: Plan) -> None:
     assert result(plan, "l2nnn-50-s0").options == {"noisy": True}
     full = make_plan(plan.study, "gpu")
     assert len(full.results) == 3 * 3 + 2 * 3
-    assert result(full, "l2nnn-50-s2").training.overrides["model.z"] == 9.0
+    assert result(full, "l2nnn-50-s2").training.overrides["model.objective.z"] == 9.0
 
 
 def test_fingerprint_follows_config_and_overrides_but_not_comments(tmp_path: Path) -> None:
