@@ -30,7 +30,7 @@ _COMMANDS = {
     ),
     "export": (
         "evaluation.options:export_options",
-        "evaluation.export:run_export",
+        "evaluation.export.command:run_export",
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
     "demo": ("", "experiments.demo:run_demo", "train on embedded digits and evaluate"),

@@ -158,7 +158,7 @@ def test_the_examples_train_and_are_attacked_and_measured(
     options += f" --trainer.accelerator cpu --run_dir {tmp_path / 'run'}"
     assert commands.train(["--config", str(ROOT / "configs/mnist5k.yaml"), *options.split()]) == 0
     importlib.import_module("l2nnn_lightning.evaluation.command")
-    for name, module in list(sys.modules.items()):  # as the line in measures.py would
+    for name, module in list(sys.modules.items()):  # as its name in results.py would
         if name.startswith("l2nnn_lightning.evaluation.") and hasattr(module, "MEASURES"):
             monkeypatch.setattr(module, "MEASURES", (examples.Mirrored,))
     monkeypatch.setenv("L2NNN_TRUST", "my_package")

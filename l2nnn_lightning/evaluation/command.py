@@ -14,18 +14,23 @@ from torch import Tensor
 from l2nnn_lightning.attacks import ATTACKS, find_attack
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.arguments import nearest
-from l2nnn_lightning.evaluation.measure.attack import attack_images, certify_images
 from l2nnn_lightning.evaluation.measure.base import Measure
-from l2nnn_lightning.evaluation.measure.environment import hardware
-from l2nnn_lightning.evaluation.measure.measures import MEASURES
 from l2nnn_lightning.evaluation.measure.processes import StartMethod, Team, sharing_team
-from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation, RunInfo
-from l2nnn_lightning.evaluation.measure.subject import Subject, load_subject
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
+from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, RunInfo
+from l2nnn_lightning.evaluation.measure.subject import (
+    Subject,
+    attack_images,
+    certify_images,
+    device_of,
+    in_run_folder,
+    load_subject,
+)
 from l2nnn_lightning.evaluation.options import EvaluateOptions, evaluate_options
-from l2nnn_lightning.evaluation.report.tables import rich_table, summary_rows
-from l2nnn_lightning.evaluation.report.write import write_evaluation
-from l2nnn_lightning.evaluation.tracking.panels import track_evaluation, tracked_folder
+from l2nnn_lightning.evaluation.report.files import hardware
+from l2nnn_lightning.evaluation.report.report import summary_rows, write_evaluation
+from l2nnn_lightning.evaluation.report.tables import rich_table
+from l2nnn_lightning.evaluation.tracking.runs import track_evaluation, tracked_folder
 from l2nnn_lightning.training.checkpoints import run_folder_of
 
 __all__ = ["run_evaluation"]
@@ -35,10 +40,7 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
     """Evaluate a checkpoint and write results.json, records.csv, report.md and figures.
 
     Several processes, started by ``torchrun`` or with ``--processes``, share the images; the first of them writes.
-
-    Args:
-        args: the command line, see ``evaluate.py --help``.
-        start_method: how ``--processes`` starts them; ``fork`` where this process has computed nothing yet.
+    They can be forked where this process has computed nothing yet.
 
     Returns:
         The contents of results.json; nothing in a process that does not write.
@@ -65,18 +67,20 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
         if team.rank > 0:
             return {}
     records, attacks, attacked = _joined(parts)
-    datamodule, certified = subject.datamodule, subject.certified
-    folder = run_folder_of(options.ckpt_path)
+    datamodule, certified, folder = subject.datamodule, subject.certified, run_folder_of(options.ckpt_path)
+    hparams = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in subject.classifier.hparams.items()
+    }
     run = RunInfo(
         dataset=datamodule.name if options.split == "test" else f"{datamodule.name} ({options.split})",
         checkpoint=str(options.ckpt_path),
         hard=certified.is_hard,
-        config={"classifier": type(subject.classifier).__name__, **_plain(subject.classifier.hparams)},
+        config={"classifier": type(subject.classifier).__name__, **hparams},
         seed=options.seed,
         seconds=time.perf_counter() - started,
         command=shlex.join(["python", "evaluate.py", *args]),
         radius_kind=certified.rule.name,
-        hardware=hardware(next(certified.parameters()).device),
+        hardware=hardware(device_of(certified)),
     )
     evaluation = Evaluation(
         records,
@@ -114,11 +118,11 @@ def _measure(options: EvaluateOptions, subject: Subject, measures: Sequence[Meas
     rows = team.rows(len(subject.images), subject.batch_size)
     if len(rows) == 0:
         return None
-    images, size, visible = subject.images[rows], subject.batch_size, team.rank == 0
-    records = certify_images(subject.certified, images, subject.labels[rows], size, index=rows, visible=visible)
+    images, size = subject.images[rows], subject.batch_size
+    records = certify_images(subject.certified, images, subject.labels[rows], size, index=rows)
     for measure in measures:
-        records = records.with_columns(measure.columns(subject, images, rows, visible=visible))
-    return attack_images(subject.certified, images, records, options, size, visible=visible)
+        records = records.with_columns(measure.columns(subject, images, rows))
+    return attack_images(subject.certified, images, records, options, size)
 
 
 def _assist(options: EvaluateOptions, team: Team) -> None:
@@ -140,16 +144,9 @@ def _joined(parts: Sequence[_Part]) -> tuple[Records, list[AttackInfo], dict[str
 
 
 def _output(options: EvaluateOptions) -> Path:
-    if options.output is not None:
-        output = Path(options.output)
-        if any(path.exists() and not path.is_dir() for path in (output, *output.parents)):
-            raise UserError(f"--output {output} is not a folder: choose another one")
-        return output
-    folder = run_folder_of(options.ckpt_path)
-    if folder is None:
-        raise UserError(f"{options.ckpt_path} is in no run folder: say where to write with --output")
-    return folder / "evaluation"
-
-
-def _plain(hparams: Any) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in dict(hparams).items()}
+    if options.output is None:
+        return in_run_folder(options.ckpt_path) / "evaluation"
+    output = Path(options.output)
+    if any(path.exists() and not path.is_dir() for path in (output, *output.parents)):
+        raise UserError(f"--output {output} is not a folder: choose another one")
+    return output

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_files import IMAGE_SUFFIXES, decode
-from l2nnn_lightning.evaluation.measure.certify import certify_all
+from l2nnn_lightning.evaluation.measure.subject import certify_all
 from l2nnn_lightning.evaluation.options import PredictOptions, predict_options
 from l2nnn_lightning.evaluation.report.files import write_text
 from l2nnn_lightning.training.checkpoints import Checkpoint
@@ -25,15 +25,7 @@ __all__ = ["Prediction", "run_predict"]
 
 
 class Prediction(NamedTuple):
-    """What is said of one image.
-
-    Attributes:
-        image: its file.
-        label: the name of the label.
-        gap: the confidence gap.
-        radius: the certified L2 radius; 0 proves nothing.
-        abstain: whether the radius is below what was asked for.
-    """
+    """What is said of one image file: the label's name; whether the certified L2 radius is below what was asked for."""
 
     image: Path
     label: str
@@ -43,13 +35,7 @@ class Prediction(NamedTuple):
 
 
 def run_predict(args: Sequence[str]) -> list[Prediction]:
-    """Predict images from files.
-
-    Args:
-        args: the command line, see ``--help``.
-
-    Returns:
-        The predictions, in the order of the files.
+    """Predict images from files, in their order.
 
     Raises:
         UserError: for bad input, in one line. Images that can be read are predicted and written all the same.

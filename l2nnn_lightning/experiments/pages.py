@@ -72,7 +72,8 @@ def fill(text: str, root: Path) -> str:
 
 def _result(results: dict[str, Any]) -> str:
     """Write the table of an evaluation or of a benchmark."""
-    from l2nnn_lightning.evaluation.report.tables import markdown_table, summary_rows
+    from l2nnn_lightning.evaluation.report.report import summary_rows
+    from l2nnn_lightning.evaluation.report.tables import markdown_table
     from l2nnn_lightning.experiments.benchmark.timing import HEADER, Row, cells
 
     if "rows" not in results:

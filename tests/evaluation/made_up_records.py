@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation, RunInfo
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
+from l2nnn_lightning.evaluation.measure.results import Evaluation, RunInfo
 
 ATTACKS = (
     AttackInfo("cw", "L2", eps=3.0, max_iter=1000, minimum_norm=True),

@@ -6,8 +6,8 @@ import torch
 from made_up_training import make_classifier
 
 from l2nnn_lightning.data import Batch
-from l2nnn_lightning.evaluation.measure.attack import attack_images, certify_images
-from l2nnn_lightning.evaluation.measure.soundness import check_sound
+from l2nnn_lightning.evaluation.measure.records import check_sound
+from l2nnn_lightning.evaluation.measure.subject import attack_images, certify_images
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.models.base import Certified
 

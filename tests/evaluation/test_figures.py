@@ -11,11 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from l2nnn_lightning.evaluation.measure.records import AttackInfo
 from l2nnn_lightning.evaluation.measure.results import gap_bins
-from l2nnn_lightning.evaluation.measure.run import AttackInfo
 from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
 from l2nnn_lightning.evaluation.report.gallery import plot_gallery
-from l2nnn_lightning.evaluation.report.history import plot_history, read_history
+from l2nnn_lightning.evaluation.report.plane import plot_history, read_history
 
 RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
 

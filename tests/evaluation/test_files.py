@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from l2nnn_lightning.evaluation.measure.environment import hardware, versions
-from l2nnn_lightning.evaluation.report.files import write_json, write_text
+from l2nnn_lightning.evaluation.report.files import hardware, versions, write_json, write_text
 
 
 def test_json_is_strict_sorted_and_free_of_nan(tmp_path: Path) -> None:

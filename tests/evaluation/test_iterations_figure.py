@@ -6,8 +6,8 @@ import torch
 from made_up_records import made_up_evaluation, made_up_images, made_up_records
 from matplotlib.figure import Figure
 
-from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
+from l2nnn_lightning.evaluation.measure.results import Evaluation
 from l2nnn_lightning.evaluation.report.gallery import choose_runs, plot_iterations
 
 SHORT = AttackInfo("cw@100", "L2", eps=3.0, max_iter=100)

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger
 from l2nnn_lightning.data import ImageSet
 from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels, measure_part, plot_noisy
 from l2nnn_lightning.evaluation.measure.subject import Subject
-from l2nnn_lightning.evaluation.report.history import read_history
+from l2nnn_lightning.evaluation.report.plane import read_history
 from l2nnn_lightning.training.callbacks import NoisyLabelMonitor
 from l2nnn_lightning.training.classifier import Classifier
 

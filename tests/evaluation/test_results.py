@@ -7,16 +7,13 @@ import torch
 from made_up_records import ATTACKS, made_up_evaluation, made_up_images, made_up_records, made_up_run
 from results_contract import RESULT_KEYS
 
-from l2nnn_lightning.evaluation.measure.records import Records
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
 from l2nnn_lightning.evaluation.measure.results import (
     certified_accuracy,
-    certified_curve,
     gap_bins,
     robust_accuracy,
-    robust_curve,
     summarize,
 )
-from l2nnn_lightning.evaluation.measure.run import AttackInfo
 
 RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
 
@@ -86,8 +83,9 @@ def test_a_radius_below_the_threshold_in_float64_does_not_count() -> None:
 def test_curves_agree_with_a_loop_over_samples_and_never_cross() -> None:
     records = made_up_records(150, attacked=True, box=True)
     grid = np.linspace(0.01, 4, 60)
-    certified, boxed = certified_curve(records, grid), certified_curve(records, grid, "radius_box")
-    robust = robust_curve(records, "cw", grid)
+    certified = np.array([certified_accuracy(records, r) for r in grid])
+    boxed = np.array([certified_accuracy(records, r, "radius_box") for r in grid])
+    robust = np.array([robust_accuracy(records, "cw", r) for r in grid])
     for i, r in enumerate(grid.tolist()):
         proven = survived = 0
         for k in range(150):

@@ -3,8 +3,7 @@ import pytest
 import torch
 from made_up_records import ATTACKS, made_up_records
 
-from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.soundness import CertificateViolation, check_sound
+from l2nnn_lightning.evaluation.measure.records import CertificateViolation, Records, check_sound
 
 
 def with_attack(records: Records, name: str, row: int, norm: float, prediction: int | None = None) -> Records:

@@ -4,7 +4,8 @@ from made_up_records import made_up_evaluation, made_up_records, made_up_run
 from rich.console import Console
 
 from l2nnn_lightning.evaluation.measure.results import gap_bins, summarize
-from l2nnn_lightning.evaluation.report.tables import bin_rows, markdown_table, rich_table, summary_rows
+from l2nnn_lightning.evaluation.report.report import bin_rows, summary_rows
+from l2nnn_lightning.evaluation.report.tables import markdown_table, rich_table
 
 
 def test_terminal_and_markdown_show_the_same_numbers() -> None:

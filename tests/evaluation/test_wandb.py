@@ -21,7 +21,7 @@ from terminal import Terminal
 import l2nnn_lightning.__main__ as cli
 from l2nnn_lightning.data import build_datamodule
 from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.tracking.wandb_run import has_account
+from l2nnn_lightning.evaluation.tracking.runs import has_account
 
 pytestmark = [
     # Lightning 2.6 calls jsonargparse and W&B by names that these have deprecated since.

@@ -7,9 +7,8 @@ import pytest
 import torch
 from made_up_records import ATTACKS, made_up_evaluation, made_up_images, made_up_records, made_up_run
 
-from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.soundness import CertificateViolation
-from l2nnn_lightning.evaluation.report.write import bin_radius, write_evaluation
+from l2nnn_lightning.evaluation.measure.records import CertificateViolation, Records
+from l2nnn_lightning.evaluation.report.report import bin_radius, write_evaluation
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

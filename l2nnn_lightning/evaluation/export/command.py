@@ -1,8 +1,10 @@
-"""The command ``python -m l2nnn_lightning export``."""
+"""The command ``python -m l2nnn_lightning export``: a file for use elsewhere, and a card that says what it proves."""
 
+import json
+import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,10 @@ from typing import Any
 import torch
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.evaluation.export.card import describe, find_results
-from l2nnn_lightning.evaluation.export.graph import CertifiedNetwork, run_program, write_program
-from l2nnn_lightning.evaluation.export.onnx_format import run_onnx, write_onnx
-from l2nnn_lightning.evaluation.export.parity import check_parity, random_images
+from l2nnn_lightning.evaluation.export import graph
+from l2nnn_lightning.evaluation.measure.subject import in_run_folder
 from l2nnn_lightning.evaluation.options import ExportOptions, export_options
-from l2nnn_lightning.evaluation.report.files import write_json
+from l2nnn_lightning.evaluation.report.files import versions, write_json
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.weights_file import SUFFIX, card_path, sha256, write_weights
@@ -23,17 +23,17 @@ from l2nnn_lightning.training.weights_file import SUFFIX, card_path, sha256, wri
 __all__ = ["run_export"]
 
 _SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": SUFFIX}
-_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_RULES = {
+    "none": "nothing is proved: the radius is 0",
+    "gap/2": "gap / 2: every logit is 1-Lipschitz (Lemma 6)",
+    "gap/sqrt(2)": "gap / sqrt(2): the logits are jointly 1-Lipschitz (Lemma 1)",
+    "pairwise": "min over other labels j of (y_i - y_j) / c_ij, c_ij a Lipschitz constant of that difference",
+}
+_RESULTS = ("dataset", "n", "accuracy", "gap_mean", "radius_mean", "certified", "attacks", "hard")
 
 
 def run_export(args: Sequence[str]) -> Path:
-    """Export a checkpoint and check that what was written agrees with it.
-
-    Args:
-        args: the command line, see ``--help``.
-
-    Returns:
-        The file.
+    """Export a checkpoint to a file, which is returned, and check that what was written agrees with it.
 
     Raises:
         UserError: for bad input, in one line.
@@ -41,17 +41,17 @@ def run_export(args: Sequence[str]) -> Path:
         ParityError: if what was written says something else than the checkpoint; it is removed again.
     """
     options = export_options(args)
-    results = find_results(options.ckpt_path, options.results)
+    results = _results(options)
     checkpoint = Checkpoint.read(options.ckpt_path)
     classifier = checkpoint.classifier()
     contents = _portable(checkpoint)
-    card = describe(classifier, contents, options.ckpt_path, results)
+    card = _describe(classifier, contents, options.ckpt_path, results)
     path = _output(options)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")
     try:
         if options.format == "safetensors":
-            write_weights(part, contents, _DTYPES[options.weights])
+            write_weights(part, contents, getattr(torch, options.weights))
         else:
             card["largest_differences"] = _write_graph(options.format, classifier, part)
         card |= {"format": options.format, "file": path.name, "sha256": sha256(part), "bytes": part.stat().st_size}
@@ -68,20 +68,32 @@ def run_export(args: Sequence[str]) -> Path:
     return path
 
 
+def _output(options: ExportOptions) -> Path:
+    suffix = _SUFFIXES[options.format]
+    if options.output is None:
+        return in_run_folder(options.ckpt_path) / "export" / f"{Path(options.ckpt_path).stem}{suffix}"
+    path = Path(options.output)
+    if path.suffix != suffix:
+        raise UserError(f"--output must end in {suffix} for --format {options.format}, got {path}")
+    if path.is_dir() or any(folder.exists() and not folder.is_dir() for folder in path.parents):
+        raise UserError(f"--output {path} cannot be written: choose another file")
+    return path
+
+
 def _write_graph(form: str, classifier: Classifier, path: Path) -> dict[str, float]:
     certified, shape = classifier.certified(), classifier.image_shape
-    write, run = (write_onnx, run_onnx) if form == "onnx" else (write_program, run_program)
+    write, run = (graph.write_onnx, graph.run_onnx) if form == "onnx" else (graph.write_program, graph.run_program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn of their own internals
-        write(CertifiedNetwork(certified), random_images(shape, 2, seed=0), path)
-    return check_parity(certified, shape, partial(run, path))
+        write(graph.CertifiedNetwork(certified), graph.random_images(shape, 2, seed=0), path)
+    return graph.check_parity(certified, shape, partial(run, path))
 
 
 @torch.no_grad()
 def _reloaded_difference(classifier: Classifier, path: Path) -> dict[str, float]:
     """Say by how much rounded weights change the answers: the file is a network of its own, with its own proof."""
     theirs, ours = Checkpoint.read(path).classifier().certified(), classifier.certified()
-    image = random_images(classifier.image_shape, 64, seed=0)
+    image = graph.random_images(classifier.image_shape, 64, seed=0)
     logits = float((theirs.network(image) - ours.network(image)).abs().max())
     radius = float((theirs(image).radius - ours(image).radius).abs().max())
     return {"images": len(image), "logits": logits, "gap_and_radius": radius}
@@ -97,16 +109,50 @@ def _portable(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**plain, "l2nnn_lightning": state}
 
 
-def _output(options: ExportOptions) -> Path:
-    suffix = _SUFFIXES[options.format]
-    if options.output is not None:
-        path = Path(options.output)
-        if path.suffix != suffix:
-            raise UserError(f"--output must end in {suffix} for --format {options.format}, got {path}")
-        if path.is_dir() or any(folder.exists() and not folder.is_dir() for folder in path.parents):
-            raise UserError(f"--output {path} cannot be written: choose another file")
-        return path
+def _describe(
+    classifier: Classifier, contents: Mapping[str, Any], ckpt_path: str, results: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Describe a classifier; of the results of its evaluation, if there are any, the summary alone."""
+    rule = classifier.certified().rule.name
+    return {
+        "classifier": type(classifier).__name__,
+        "hyper_parameters": contents["hyper_parameters"],
+        "hard": classifier.is_hard,
+        "radius_rule": _RULES.get(rule, rule),
+        "norm": "L2 over the whole image, pixels in [0, 1]",
+        "input": {"name": "image", "dtype": "float32", "range": [0, 1], "shape": ["batch", *classifier.image_shape]},
+        "outputs": list(graph.OUTPUTS),
+        "labels": contents["l2nnn_lightning"]["label_names"],
+        "data": contents["l2nnn_lightning"].get("data"),
+        "results": None if results is None else {key: results[key] for key in _RESULTS if key in results},
+        "checkpoint": ckpt_path,
+        "commit": _commit(),
+        "versions": versions(),
+    }
+
+
+def _results(options: ExportOptions) -> dict[str, Any] | None:
+    """Read the results to quote: those given, or the evaluation of this checkpoint in its run folder."""
     folder = run_folder_of(options.ckpt_path)
-    if folder is None:
-        raise UserError(f"{options.ckpt_path} is in no run folder: say where to write with --output")
-    return folder / "export" / f"{Path(options.ckpt_path).stem}{suffix}"
+    path = None if folder is None else folder / "evaluation" / "results.json"
+    if options.results is not None:
+        path = Path(options.results)
+    elif path is None or not path.is_file():
+        return None
+    try:
+        results: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no results.json of evaluate.py: {error}") from error
+    evaluated = Path(results.get("checkpoint", "")).name
+    return results if options.results is not None or evaluated == Path(options.ckpt_path).name else None
+
+
+def _commit() -> str | None:
+    """Return the commit of the source that exports, where it is a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

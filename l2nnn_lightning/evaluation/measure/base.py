@@ -10,14 +10,14 @@ from torch import Tensor
 from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.subject import Subject
 from l2nnn_lightning.evaluation.options import EvaluateOptions
-from l2nnn_lightning.evaluation.report.cells import Row
-from l2nnn_lightning.evaluation.report.history import History
+from l2nnn_lightning.evaluation.report.plane import History
+from l2nnn_lightning.evaluation.report.tables import Row
 
 __all__ = ["Measure"]
 
 
 class Measure(ABC):
-    """A measure, built from the options; a new one takes a file, and a line in :mod:`.measures`.
+    """A measure, built from the options; a new one takes a file, and its name in ``MEASURES`` of :mod:`.results`.
 
     It measures whole data sets (:meth:`whole`), or image by image in every process (:meth:`columns`, then
     :meth:`summary`).
@@ -45,7 +45,7 @@ class Measure(ABC):
         """Measure, on the first process alone; return its part of ``results.json``."""
         return None
 
-    def columns(self, subject: Subject, images: Tensor, index: Tensor, *, visible: bool) -> dict[str, Tensor]:  # noqa: ARG002
+    def columns(self, subject: Subject, images: Tensor, index: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Measure some images, (B, C, H, W) at positions (B,) of the data set; return columns (B,) of the records."""
         return {}
 
@@ -61,10 +61,5 @@ class Measure(ABC):
 
     @staticmethod
     def figure(numbers: Mapping[str, Any], history: History) -> Figure | None:  # noqa: ARG004
-        """Draw it.
-
-        Args:
-            numbers: its part of ``results.json``.
-            history: of the training, as from ``read_history``; empty where it is unknown.
-        """
+        """Draw its part of ``results.json``, or the history of the training, which is empty where it is unknown."""
         return None

@@ -13,12 +13,11 @@ from torch import Tensor
 from l2nnn_lightning.data import to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.measure.base import Measure
-from l2nnn_lightning.evaluation.measure.certify import device_of
-from l2nnn_lightning.evaluation.measure.subject import Subject
+from l2nnn_lightning.evaluation.measure.subject import Subject, device_of
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.evaluation.report import style
-from l2nnn_lightning.evaluation.report.cells import Row, percent, radius_name
-from l2nnn_lightning.evaluation.report.history import History
+from l2nnn_lightning.evaluation.report.plane import History
+from l2nnn_lightning.evaluation.report.tables import Row, percent, radius_name
 from l2nnn_lightning.models.base import Certified
 from l2nnn_lightning.nn.certificates import confidence_gap
 from l2nnn_lightning.nn.precision import full_precision
@@ -26,8 +25,8 @@ from l2nnn_lightning.training.checkpoints import Checkpoint
 
 __all__ = ["Hybrid", "HybridRecords", "hybrid_records", "measure_hybrid", "plot_hybrid"]
 
-# Thresholds of the curve: those that delegate about these fractions of the images.
-_DELEGATED = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+# Thresholds of the curve, beside 0: those that delegate about these fractions of the images.
+_DELEGATED = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -35,14 +34,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Hybrid(Measure):
-    """``--fallback CHECKPOINT --threshold T``.
-
-    Args:
-        path: of the fallback's checkpoint.
-        fallback: what answers where the gap is below the threshold, on its device.
-        threshold: T, >= 0.
-        radii: L2 radii of certified accuracy.
-    """
+    """``--fallback PATH --threshold T``: the fallback, on its device, answers where the gap is below the threshold."""
 
     name = "hybrid"
     caption = "The hybrid model: what it gains and what it keeps of the proof as more images are delegated."
@@ -85,15 +77,9 @@ class Hybrid(Measure):
     @staticmethod
     def rows(numbers: Mapping[str, Any]) -> list[Row]:
         """Return what holds at the threshold."""
-        name = f"hybrid, threshold {numbers['threshold']:g}"
-        return [
-            (f"{name}: accuracy", percent(numbers["accuracy"])),
-            (f"{name}: delegated", percent(numbers["delegated"])),
-            *(
-                (f"{name}: kept and certified, L2 radius {radius_name(r)}", percent(a))
-                for r, a in numbers["certified"].items()
-            ),
-        ]
+        shares = {name: numbers[name] for name in ("accuracy", "delegated")}
+        shares |= {f"kept and certified, L2 radius {radius_name(r)}": a for r, a in numbers["certified"].items()}
+        return [(f"hybrid, threshold {numbers['threshold']:g}: {name}", percent(a)) for name, a in shares.items()]
 
     @staticmethod
     def figure(numbers: Mapping[str, Any], history: History) -> Figure | None:  # noqa: ARG004
@@ -103,14 +89,7 @@ class Hybrid(Measure):
 
 @dataclass(frozen=True)
 class HybridRecords:
-    """What both classifiers say of each image.
-
-    Args:
-        gap: (N,) the L2NNN's confidence gap.
-        correct: (N,) whether the L2NNN is right.
-        fallback_correct: (N,) whether the other classifier is right.
-        radius: from a threshold to (N,), see :func:`hybrid_records`.
-    """
+    """What both classifiers say of each image, (N,): the L2NNN's gap and radius at a threshold, and who is right."""
 
     gap: FloatArray
     correct: BoolArray
@@ -121,19 +100,12 @@ class HybridRecords:
 def hybrid_records(
     certified: Certified, fallback: Certified, images: Tensor, labels: Tensor, batch_size: int
 ) -> HybridRecords:
-    """Ask both classifiers about every image.
+    """Ask the L2NNN and the fallback, on the same device, about every image, (N, C, H, W), uint8.
 
     The radius at a threshold t is one within which the hybrid surely answers with the L2NNN's label. While every lead
     ``y_i - y_j`` stays above t, label i is given and the image is not delegated. That is what the classifier's own rule
     proves of logits of which the largest is lowered by t: with the paper's rule the radius is ``(gap - t) / 2``, since
     the gap falls by at most 2 per unit of distance. It is 0 where nothing is proved.
-
-    Args:
-        certified: the L2NNN, on its device.
-        fallback: the other one, on the same device.
-        images: (N, C, H, W), uint8.
-        labels: (N,).
-        batch_size: images at once.
     """
     batches = torch.split(images, batch_size)
     logits = [_logits(certified, batch) for batch in batches]
@@ -157,19 +129,14 @@ def hybrid_records(
 
 
 def measure_hybrid(records: HybridRecords, threshold: float, radii: Sequence[float]) -> dict[str, Any]:
-    """Compute what ``results.json`` says of the hybrid: at the threshold, and along a curve of thresholds.
-
-    Args:
-        records: what both classifiers say.
-        threshold: images with a smaller gap are delegated, >= 0.
-        radii: L2 radii of certified accuracy.
+    """Compute what ``results.json`` says of the hybrid: at the threshold >= 0, and along a curve of thresholds.
 
     Returns:
         ``threshold``; ``accuracy`` of the whole, ``delegated`` fraction, ``kept_accuracy``; ``certified``, the share of
         all images that are kept, right, and provably stay both within each radius, and ``certified_kept``, the same as
         a share of the kept ones; the accuracies of each classifier alone; ``curve``, the same for other thresholds.
     """
-    thresholds = sorted({0.0, *(float(q) for q in np.quantile(records.gap, _DELEGATED[1:]))})
+    thresholds = sorted({0.0, *(float(q) for q in np.quantile(records.gap, _DELEGATED))})
     return {
         **_at(records, threshold, radii),
         "l2nnn_accuracy": float(records.correct.mean()),
@@ -195,11 +162,7 @@ def _at(records: HybridRecords, threshold: float, radii: Sequence[float]) -> dic
 
 
 def plot_hybrid(hybrid: Mapping[str, Any]) -> Figure:
-    """Draw natural and certified accuracy against the fraction of images that are delegated.
-
-    Args:
-        hybrid: as from :func:`measure_hybrid`.
-    """
+    """Draw, from :func:`measure_hybrid`, natural and certified accuracy against the fraction of delegated images."""
     figure = style.new_figure(8.6, 3.6)
     natural, proved = figure.subplots(1, 2)
     curve = sorted(hybrid["curve"], key=lambda point: float(point["delegated"]))
@@ -213,15 +176,13 @@ def plot_hybrid(hybrid: Mapping[str, Any]) -> Figure:
     for radius, colour in zip(hybrid["certified"], (style.BLUE, *style.ATTACK_COLOURS), strict=False):
         values = [100 * point["certified"][radius] for point in curve]
         proved.plot(delegated, values, "o-", color=colour, markersize=3)
-        at = (delegated[0], values[0])
-        proved.annotate(f"{radius}", at, xytext=(-14, -2), textcoords="offset points", fontsize=7)
+        proved.annotate(radius, (delegated[0], values[0]), xytext=(-14, -2), textcoords="offset points", fontsize=7)
     proved.margins(x=0.09)
     proved.set_title("by L2 radius, of all images", fontsize=8, color=style.GREY)
     style.tidy(natural, x="delegated", y="natural accuracy")
     style.tidy(proved, x="delegated", y="certified accuracy of the kept part")
-    for axes in (natural, proved):
-        axes.xaxis.set_major_formatter(style.PERCENT)
-        axes.yaxis.set_major_formatter(style.PERCENT)
+    for axis in (natural.xaxis, natural.yaxis, proved.xaxis, proved.yaxis):
+        axis.set_major_formatter(style.PERCENT)
     style.legend_above(figure, natural, columns=4)
     return figure
 

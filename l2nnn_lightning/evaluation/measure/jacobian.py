@@ -11,23 +11,17 @@ from torch import Tensor, nn
 from l2nnn_lightning.attacks.guard import undisturbed
 from l2nnn_lightning.data import to_float
 from l2nnn_lightning.evaluation.measure.base import Measure
-from l2nnn_lightning.evaluation.measure.certify import device_of
-from l2nnn_lightning.evaluation.measure.progress import watched
 from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.subject import Subject
+from l2nnn_lightning.evaluation.measure.subject import Subject, device_of, watched
 from l2nnn_lightning.evaluation.options import EvaluateOptions
-from l2nnn_lightning.evaluation.report.cells import Row
+from l2nnn_lightning.evaluation.report.tables import Row
 
 __all__ = ["Jacobian", "jacobian_norms"]
 
 
 @dataclass(frozen=True)
 class Jacobian(Measure):
-    """``--jacobian N``: the norm at the first N images of the data set; the column is nan at the others.
-
-    Args:
-        count: N.
-    """
+    """``--jacobian COUNT``: the norm at the first images of the data set; the column is nan at the others."""
 
     name = "jacobian"
     before_attacks = True
@@ -38,11 +32,11 @@ class Jacobian(Measure):
         """Build it for ``--jacobian``."""
         return None if options.jacobian is None else cls(options.jacobian)
 
-    def columns(self, subject: Subject, images: Tensor, index: Tensor, *, visible: bool) -> dict[str, Tensor]:
+    def columns(self, subject: Subject, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Measure the images that are asked for."""
         norms = torch.full((len(images),), torch.nan)
         asked = torch.arange(len(images))[index < self.count]
-        for rows in watched(torch.split(asked, subject.batch_size), "Jacobian", visible=visible):
+        for rows in watched(torch.split(asked, subject.batch_size), "Jacobian"):
             image = to_float(images[rows], device_of(subject.certified))
             norms[rows] = jacobian_norms(subject.certified.network, image)
         return {"jacobian": norms}
@@ -66,11 +60,8 @@ def jacobian_norms(network: nn.Module, images: Tensor) -> Tensor:
     """Compute the L2 norm, the largest singular value, of the Jacobian of the logits at every image, exactly.
 
     It is at most 1 for one jointly nonexpansive network, and at most sqrt(K) for K overlapping ones: each logit is
-    nonexpansive, but they may all move at once.
-
-    Args:
-        network: maps images (B, ...) to logits (B, K). Used in evaluation mode, left untouched.
-        images: (B, ...), floating. K gradients of this size are held at once.
+    nonexpansive, but they may all move at once. The network, from images (B, ...) to logits (B, K), is used in
+    evaluation mode and left untouched; K gradients are held at once.
 
     Returns:
         The norms, (B,), float32, on the CPU.

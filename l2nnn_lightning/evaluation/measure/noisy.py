@@ -12,13 +12,11 @@ from torch import Tensor
 from l2nnn_lightning.data import ImageSet
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.measure.base import Measure
-from l2nnn_lightning.evaluation.measure.certify import certify_all
-from l2nnn_lightning.evaluation.measure.subject import Subject
+from l2nnn_lightning.evaluation.measure.subject import Subject, certify_all
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.evaluation.report import style
-from l2nnn_lightning.evaluation.report.cells import Row, percent
-from l2nnn_lightning.evaluation.report.history import History, stage_points
-from l2nnn_lightning.evaluation.report.plane import draw_plane
+from l2nnn_lightning.evaluation.report.plane import History, draw_plane, stage_points
+from l2nnn_lightning.evaluation.report.tables import Row, percent
 
 __all__ = ["NoisyLabels", "measure_part", "plot_noisy"]
 
@@ -63,13 +61,12 @@ class NoisyLabels(Measure):
         if train is None:
             raise UserError(f"{datamodule.name} has no training images")
         changed = train.is_mislabeled.cpu()
-        (prediction, gap, _), _ = certify_all(subject.certified, torch.split(train.images, subject.batch_size))
-        rows = {"train": torch.ones_like(changed), "train_clean": ~changed, "train_changed": changed}
-        found: dict[str, Any] = {name: measure_part(train, prediction, gap, some) for name, some in rows.items()}
-        found |= {"changed": float(changed.double().mean()), "val": None}
-        if val is not None:
-            (prediction, gap, _), _ = certify_all(subject.certified, torch.split(val.images, subject.batch_size))
-            found["val"] = measure_part(val, prediction, gap, torch.ones(len(val), dtype=torch.bool))
+        found: dict[str, Any] = {"changed": float(changed.double().mean()), "val": None}
+        parts = {"train": torch.ones_like(changed), "train_clean": ~changed, "train_changed": changed}
+        splits = [(train, parts)] if val is None else [(train, parts), (val, {"val": torch.ones(len(val)).bool()})]
+        for images, rows in splits:
+            (prediction, gap, _), _ = certify_all(subject.certified, torch.split(images.images, subject.batch_size))
+            found |= {name: measure_part(images, prediction, gap, part) for name, part in rows.items()}
         return found
 
     @staticmethod
@@ -93,13 +90,7 @@ class NoisyLabels(Measure):
 
 
 def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor) -> dict[str, Any] | None:
-    """Measure one part of a split.
-
-    Args:
-        images: the split.
-        prediction: int64 (N,).
-        gap: (N,).
-        rows: bool (N,), the part.
+    """Measure one part of a split, bool (N,), given what is predicted, (N,), with which gap, (N,).
 
     Returns:
         ``n``; ``accuracy`` against the labels as given, noise included; ``accuracy_clean`` against the original ones;
@@ -118,11 +109,7 @@ def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor
 def plot_noisy(history: History) -> Figure | None:
     """Draw accuracy on clean and on changed training labels by epoch, and the mean gap against the noisy accuracy.
 
-    Args:
-        history: with the columns that the callback ``NoisyLabelMonitor`` logs.
-
-    Returns:
-        The figure, or None where the run was not watched by that callback.
+    None where the run was not watched by the callback ``NoisyLabelMonitor``.
     """
     curves = [(history[key].dropna(), *look) for key, *look in _CURVES if key in history]
     if not curves:

@@ -20,7 +20,6 @@ from l2nnn_lightning.data.errors import UserError
 __all__ = ["StartMethod", "Team", "sharing_team"]
 
 StartMethod = Literal["fork", "spawn"]
-
 T = TypeVar("T")
 
 # They meet within minutes, or one has died on the way; then they wait for the slowest, which may attack for days.
@@ -29,13 +28,7 @@ _MEETING, _PATIENCE = timedelta(minutes=10), timedelta(days=365)
 
 @dataclass(frozen=True)
 class Team:
-    """The place of this process among those that share an evaluation.
-
-    Args:
-        rank: its number, 0 for the one that writes.
-        size: the number of processes.
-        group: through which they meet; None for a process alone.
-    """
+    """The place of this process among those that share an evaluation; rank 0 writes."""
 
     rank: int = 0
     size: int = 1
@@ -65,19 +58,17 @@ class Team:
         """
         if self.size == 1:
             return [work()]
-        outcome: tuple[T | None, Exception | None]
+        part, failure = None, None
         try:
-            outcome = (work(), None)
+            part = work()
         except Exception as error:
-            outcome = (None, _picklable(error))
-        outcomes: list[Any] = [None] * self.size
-        dist.gather_object(outcome, outcomes if self.rank == 0 else None, group=self.group)
-        if self.rank > 0:
-            return []
-        for _, failure in outcomes:
+            failure = _picklable(error)
+        outcomes: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        dist.gather_object((part, failure), outcomes, group=self.group)
+        for _, failure in outcomes or ():
             if failure is not None:
                 raise failure
-        return [part for part, _ in outcomes]
+        return [part for part, _ in outcomes or ()]
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """One record per evaluated sample: the only source of every number, table and figure of an evaluation."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.report.files import write_text
 from l2nnn_lightning.nn.certificates import round_down
 
-__all__ = ["AttackRecords", "BoolArray", "FloatArray", "IntArray", "Records"]
+__all__ = ["AttackInfo", "CertificateViolation", "Records", "check_sound", "rounding_slack"]
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -22,6 +23,33 @@ IntArray = npt.NDArray[np.int64]
 
 _REQUIRED = {"index", "label", "prediction", "gap", "radius"}
 _RADII = ("radius", "radius_box")
+
+
+@dataclass(frozen=True)
+class AttackInfo:
+    """How an attack was run.
+
+    Args:
+        name: its name in the records: the attack's own, then ``@max_iter`` where it was run with several.
+        norm: the norm in which its perturbations are measured.
+        eps: largest norm at which a broken sample counts as broken, in pixel units, > 0.
+        max_iter: most iterations spent on a sample.
+        minimum_norm: whether it looked for the closest adversarial image of every sample, without stopping at
+            ``eps``, so that its norms give the robust accuracy at every smaller radius too.
+        restarts: number of attempts on every sample.
+    """
+
+    name: str
+    norm: Literal["L2", "Linf"]
+    eps: float
+    max_iter: int
+    minimum_norm: bool = False
+    restarts: int = 1
+
+    @property
+    def attack(self) -> str:
+        """The attack's own name."""
+        return self.name.partition("@")[0]
 
 
 class AttackRecords(NamedTuple):
@@ -49,8 +77,10 @@ class Records:
         index: (N,) position in the data set; no value twice.
         label: (N,) true label.
         prediction: (N,) label given by the network.
+        correct: (N,) whether these are the same.
         gap: (N,) confidence gap, largest minus second largest logit.
         radius: (N,) certified L2 radius in pixel units, valid in the whole space; 0 where nothing is proved.
+        radius_box: (N,) the same for images whose pixels stay in [0, 1], where known.
         attacks: what each attack did, by its name; columns ``NAME_broken``, ``NAME_norm`` and perhaps
             ``NAME_prediction``.
 
@@ -76,8 +106,11 @@ class Records:
         if missing := sorted((_REQUIRED | {f"{name}_norm" for name in attacks}) - set(frame)):
             raise ValueError(f"the columns {', '.join(missing)} are missing")
         self.frame = frame.astype({name: _dtype(name) for name in frame}).reset_index(drop=True)
+        self.n = len(self.frame)
         for name in _REQUIRED:
             setattr(self, name, self.get(name))
+        self.radius_box: FloatArray | None = self.get("radius_box")
+        self.correct: BoolArray = np.equal(self.prediction, self.label)
         self.attacks: dict[str, AttackRecords] = {
             name: AttackRecords(*(self.get(f"{name}_{what}") for what in AttackRecords._fields))  # type: ignore[arg-type]
             for name in attacks
@@ -104,10 +137,10 @@ class Records:
 
     @classmethod
     def concatenate(cls, shards: Iterable["Records"]) -> "Records":
-        """Join the records of several processes, sorted by index.
+        """Join the records of several processes, at least one, sorted by index.
 
         Raises:
-            ValueError: if there is no shard, two hold the same sample, or they differ in columns.
+            ValueError: if two hold the same sample, or they differ in columns.
         """
         frames = [shard.frame for shard in shards]
         if any(list(frame) != list(frames[0]) for frame in frames):
@@ -125,21 +158,6 @@ class Records:
     def get(self, name: str) -> npt.NDArray[Any] | None:
         """Return a column, (N,), or None where there is none of that name."""
         return np.asarray(self.frame[name]) if name in self.frame else None
-
-    @property
-    def n(self) -> int:
-        """Number of samples."""
-        return len(self.frame)
-
-    @property
-    def radius_box(self) -> FloatArray | None:
-        """Certified L2 radii that hold for images whose pixels stay in [0, 1], (N,), where known."""
-        return self.get("radius_box")
-
-    @property
-    def correct(self) -> BoolArray:
-        """Whether the network's label is the true one, (N,)."""
-        return np.equal(self.prediction, self.label)
 
     def to_csv(self, path: Path | str) -> None:
         """Write ``records.csv``: floats that read back exactly, ``inf`` where not broken, booleans as 0 and 1."""
@@ -175,3 +193,44 @@ def _array(name: str, column: Tensor) -> npt.NDArray[Any]:
         column = round_down(column, torch.float32)
     # numpy has no bfloat16.
     return (column.float() if _dtype(name) == "float32" else column).detach().cpu().numpy().copy()
+
+
+class CertificateViolation(AssertionError):  # noqa: N818 (it names what happened)
+    """An attack changed a label inside its certified radius: the certificate is wrong and no number may be used."""
+
+
+def rounding_slack(norm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Bound the rounding error of a norm measured between two float32 images, ``1e-6 + 1e-5 norm``.
+
+    Comparisons give this much to the attacker when robustness is counted, and to the certificate when it is
+    tested, where both can be exact and differ in their last digits.
+    """
+    return 1e-6 + 1e-5 * np.asarray(norm, dtype=np.float64)
+
+
+def check_sound(records: Records, attacks: Iterable[AttackInfo]) -> None:
+    """Check on every sample that no L2 attack changed the label inside the certified radius.
+
+    Where the attacked image's label is known, every sample counts; else only those that were correct, because a
+    wrong one is broken by an image that keeps its label. Attacked images stay in [0, 1], so they are also held
+    against ``radius_box``. Attacks of another norm say nothing about an L2 radius and are left out.
+
+    Raises:
+        CertificateViolation: naming the sample, its radius and the attack's norm.
+    """
+    radius = records.radius.astype(np.float64)
+    if records.radius_box is not None:
+        radius = np.maximum(radius, records.radius_box)
+    for info in attacks:
+        if info.norm != "L2":
+            continue
+        attack = records.attacks[info.name]
+        changed = records.correct if attack.prediction is None else attack.prediction != records.prediction
+        violated = np.flatnonzero(attack.broken & changed & (attack.norm < radius - rounding_slack(radius)))
+        if violated.size:
+            worst = violated[np.argmax((radius - attack.norm)[violated])]
+            raise CertificateViolation(
+                f"{info.name} changed the label of sample {records.index[worst]} at L2 norm {attack.norm[worst]:.6g}, "
+                f"inside its certified radius {radius[worst]:.6g} ({violated.size} such samples): "
+                "the certificate is wrong"
+            )

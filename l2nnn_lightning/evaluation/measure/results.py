@@ -1,69 +1,132 @@
-"""Numbers of an evaluation, each computed from the records alone."""
+"""What an evaluation found, and its numbers, each computed from the records alone."""
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from torch import Tensor
 
-from l2nnn_lightning.evaluation.measure.measures import MEASURES
-from l2nnn_lightning.evaluation.measure.records import BoolArray, Records
-from l2nnn_lightning.evaluation.measure.run import Evaluation
-from l2nnn_lightning.evaluation.measure.soundness import rounding_slack
+from l2nnn_lightning.evaluation.measure.base import Measure
+from l2nnn_lightning.evaluation.measure.hybrid import Hybrid
+from l2nnn_lightning.evaluation.measure.jacobian import Jacobian
+from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, BoolArray, Records, rounding_slack
+from l2nnn_lightning.evaluation.report.files import hardware, versions
 from l2nnn_lightning.training.metrics import radius_key
 
-__all__ = ["certified_accuracy", "certified_curve", "gap_bins", "robust_accuracy", "robust_curve", "summarize"]
+__all__ = ["MEASURES", "Evaluation", "RunInfo", "certified_accuracy", "gap_bins", "robust_accuracy", "summarize"]
 
+#: What there is to measure on request, in the order of its rows.
+MEASURES: tuple[type[Measure], ...] = (Jacobian, Hybrid, NoisyLabels)
+
+Images = Tensor | npt.NDArray[np.uint8] | npt.NDArray[np.floating]
 RadiusKind = Literal["radius", "radius_box"]
 
 
-def certified_accuracy(records: Records, radius: float, kind: RadiusKind = "radius") -> float:
-    """Return the fraction of samples that are correct and proven within ``radius``.
+@dataclass(frozen=True)
+class RunInfo:
+    """Where an evaluation's records come from, under the names of ``results.json``.
 
-    A sample with certified radius 0 never counts, not even at radius 0.
+    Args:
+        dataset: name of the data set and its split.
+        checkpoint: path of the checkpoint.
+        hard: whether the network's weights were scaled, so that its certificates hold.
+        config: the run's configuration, of plain values.
+        seed: seed of the evaluation.
+        seconds: wall time of the evaluation.
+        command: the exact command that repeats it.
+        radius_kind: the rule that gave the radii, for example ``"gap/2"``.
+        versions: versions of the packages.
+        hardware: the machine in a few words.
+    """
+
+    dataset: str
+    checkpoint: str
+    hard: bool
+    config: Mapping[str, Any]
+    seed: int
+    seconds: float
+    command: str
+    radius_kind: str
+    versions: Mapping[str, str] = field(default_factory=versions)
+    hardware: str = field(default_factory=hardware)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was evaluated, and what was found: everything that results, figures and reports are made from.
 
     Args:
         records: the records, at least one.
-        radius: L2 radius in pixel units, >= 0.
-        kind: whole-space radius, or the one for images in [0, 1], where the records have it.
+        images: (N, C, H, W) in the order of the records, uint8 in [0, 255] or floating in [0, 1].
+        run: where the records come from.
+        radii: L2 radii at which to report the certified accuracy, in pixel units, at least one.
+        attacks: how the attacks of the records were run.
+        attacked: by an attack's name what it made of ``images``; the original where it failed.
+        label_names: names of the labels, in their order; by default their numbers.
+        whole: by a measure's name what it found on whole data sets.
+        metrics_csv: the ``metrics.csv`` of the training, drawn if it can be read.
+
+    Raises:
+        ValueError: if records, images and attacks do not fit together, or a network that is not hard has radii.
+    """
+
+    records: Records
+    images: Images
+    run: RunInfo
+    radii: Sequence[float]
+    attacks: Sequence[AttackInfo] = ()
+    attacked: Mapping[str, Images] = field(default_factory=dict)
+    label_names: Sequence[str] | None = None
+    whole: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    metrics_csv: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        records, names = self.records, [attack.name for attack in self.attacks]
+        if records.n == 0 or not self.radii:
+            raise ValueError("evaluate at least one sample, at one radius or more")
+        if set(names) != set(records.attacks):
+            raise ValueError(f"the records hold the attacks {sorted(records.attacks)}, got {names}")
+        for images in (self.images, *self.attacked.values()):
+            if images.ndim != 4 or len(images) != records.n:
+                raise ValueError(f"images must be ({records.n}, C, H, W) as the records, got {tuple(images.shape)}")
+        boxed = records.radius if records.radius_box is None else records.radius_box
+        if not self.run.hard and (records.radius.any() or boxed.any()):
+            raise ValueError("a network in penalty mode proves nothing, but the records hold radii above 0")
+
+    def name(self, label: int) -> str:
+        """Return a label's name, or its number where it has none."""
+        names = self.label_names or ()
+        return names[label] if label < len(names) else str(int(label))
+
+
+def certified_accuracy(records: Records, radius: float, kind: RadiusKind = "radius") -> float:
+    """Return the fraction of samples that are correct and proven within an L2 radius >= 0 in pixel units.
+
+    A sample with certified radius 0 never counts, not even at radius 0.
     """
     return float(np.mean(_certified(records, radius, kind)))
 
 
-def certified_curve(records: Records, radii: npt.ArrayLike, kind: RadiusKind = "radius") -> npt.NDArray[np.float64]:
-    """Return the certified accuracy at each of ``radii``."""
-    return np.array([certified_accuracy(records, float(r), kind) for r in np.asarray(radii)])
-
-
 def robust_accuracy(records: Records, attack: str, eps: float) -> float:
-    """Return the fraction of samples that are correct and that the attack did not break within ``eps``.
+    """Return the fraction of samples that are correct and that an attack did not break within ``eps``, in its own norm.
 
-    Args:
-        records: the records, at least one.
-        attack: the attack's name.
-        eps: norm in pixel units, in the attack's own norm. For an attack that is run at one ``eps`` or stops
-            there, the result holds at that ``eps`` only.
+    For an attack that is run at one ``eps`` or stops there, the result holds at that ``eps`` only.
     """
     return float(np.mean(_robust(records, attack, eps)))
 
 
-def robust_curve(records: Records, attack: str, eps: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the robust accuracy at each ``eps`` from the norms of one minimum-norm attack."""
-    return np.array([robust_accuracy(records, attack, float(e)) for e in np.asarray(eps)])
-
-
-def gap_bins(evaluation: Evaluation, radius: float, count: int = 10) -> pd.DataFrame:
+def gap_bins(evaluation: Evaluation, radius: float) -> pd.DataFrame:
     """Sort samples by gap, largest first, and summarize equal parts of them (section 3.2, figure 2).
 
-    Args:
-        evaluation: the evaluation.
-        radius: L2 radius of the certified fraction.
-        count: number of parts; fewer where there are fewer samples.
-
     Returns:
-        A row for each part: ``n``, ``gap_max``, ``gap_min``, the fractions that are correct (``accuracy``), and
-        ``certified`` at the radius, and for each attack, by its name, what it left correct at its eps.
+        A row for each of ten parts, or for each sample where there are fewer: ``n``, ``gap_max``, ``gap_min``, the
+        fractions that are correct (``accuracy``), and ``certified`` at the L2 radius, and for each attack, by its name,
+        what it left correct at its eps.
     """
     records = evaluation.records
     fractions = {"accuracy": records.correct, "certified": _certified(records, radius, "radius")}
@@ -76,7 +139,7 @@ def gap_bins(evaluation: Evaluation, radius: float, count: int = 10) -> pd.DataF
             "gap_min": float(records.gap[rows].min()),
             **{name: float(column[rows].mean()) for name, column in fractions.items()},
         }
-        for rows in np.array_split(order, min(count, records.n))
+        for rows in np.array_split(order, min(10, records.n))
     )
 
 
@@ -89,21 +152,15 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         measured only when asked for stands under its name.
     """
     records = evaluation.records
-    keys = {radius_key(r).replace("_", "."): float(r) for r in evaluation.radii}
     results: dict[str, Any] = {
         **asdict(evaluation.run),
         "n": records.n,
         "accuracy": float(records.correct.mean()),
         "gap_mean": float(records.gap.mean(dtype=np.float64)),
-        "radius_mean": _mean_radius(records, "radius"),
-        "certified": {key: certified_accuracy(records, r) for key, r in keys.items()},
         "attacks": [
             {
+                **{key: getattr(attack, key) for key in ("norm", "eps", "max_iter", "restarts")},
                 "name": attack.attack,
-                "norm": attack.norm,
-                "eps": attack.eps,
-                "max_iter": attack.max_iter,
-                "restarts": attack.restarts,
                 "record": attack.name,
                 "n": records.n,
                 "accuracy": robust_accuracy(records, attack.name, attack.eps),
@@ -111,9 +168,13 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
             for attack in evaluation.attacks
         ],
     }
+    keys = {radius_key(r).replace("_", "."): float(r) for r in evaluation.radii}
+    kinds: dict[str, RadiusKind] = {"certified": "radius"}
     if records.radius_box is not None:
-        results["certified_box"] = {key: certified_accuracy(records, r, "radius_box") for key, r in keys.items()}
-        results["radius_box_mean"] = _mean_radius(records, "radius_box")
+        kinds["certified_box"] = "radius_box"
+    for name, kind in kinds.items():
+        results[name] = {key: certified_accuracy(records, r, kind) for key, r in keys.items()}
+        results[f"{kind}_mean"] = float(np.mean(np.where(records.correct, _radius(records, kind), 0.0)))
     for measure in MEASURES:
         numbers = evaluation.whole.get(measure.name) or measure.summary(records)
         if numbers is not None:
@@ -124,10 +185,6 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
 def _radius(records: Records, kind: RadiusKind) -> npt.NDArray[np.float64]:
     # In float32 a radius just below a threshold would be rounded to it.
     return np.asarray(records.get(kind), np.float64)
-
-
-def _mean_radius(records: Records, kind: RadiusKind) -> float:
-    return float(np.mean(np.where(records.correct, _radius(records, kind), 0.0)))
 
 
 def _certified(records: Records, radius: float, kind: RadiusKind) -> BoolArray:

@@ -1,20 +1,33 @@
-"""What is evaluated: a checkpoint's network, and the images."""
+"""What is evaluated, and from there to records: first what is proved of each image, then what attacks leave."""
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
-from l2nnn_lightning.data import DATAMODULES, ImageDataModule
+from l2nnn_lightning.attacks import build_attack, find_attack
+from l2nnn_lightning.data import DATAMODULES, ImageDataModule, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.arguments import nearest
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.models.base import Certified
-from l2nnn_lightning.training.checkpoints import Checkpoint
+from l2nnn_lightning.nn.certificates import Certificate
+from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier
 
-__all__ = ["Subject", "load_subject"]
+__all__ = ["Subject", "attack_images", "certify_all", "certify_images", "device_of", "in_run_folder", "load_subject"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,11 +52,7 @@ class Subject:
 
 
 def load_subject(options: EvaluateOptions) -> Subject:
-    """Load what is evaluated, and see that it fits together and to what is asked of it.
-
-    Raises:
-        UserError: if it does not.
-    """
+    """Load what is evaluated, and see that it fits together and to what is asked of it."""
     checkpoint = Checkpoint.read(options.ckpt_path)
     classifier = checkpoint.classifier()
     if options.radii is not None and classifier.network.can_prove and not classifier.is_hard:
@@ -56,17 +65,119 @@ def load_subject(options: EvaluateOptions) -> Subject:
     except ValueError as error:
         raise UserError(f"{error}{nearest(str(options.data), DATAMODULES)}") from error
     device = _device(options)
-    images, labels = _images(datamodule, options.split, options.limit)
+    datamodule.setup("test" if options.split == "test" else "fit")
+    held = {"test": datamodule.test_set, "val": datamodule.val_set, "train": datamodule.train_set}[options.split]
+    if held is None:
+        raise UserError(f"there are no {options.split} images: the data set was set up without them (val_size)")
+    images, labels = held.images[: options.limit], held.labels[: options.limit]
     batch_size = options.batch_size or (100 if device.type == "cpu" else 500)
     return Subject(classifier, classifier.certified().to(device), datamodule, images, labels, batch_size)
 
 
-def _images(datamodule: ImageDataModule, split: str, limit: int | None) -> tuple[Tensor, Tensor]:
-    datamodule.setup("test" if split == "test" else "fit")
-    held = {"test": datamodule.test_set, "val": datamodule.val_set, "train": datamodule.train_set}[split]
-    if held is None:
-        raise UserError(f"there are no {split} images: the data set was set up without them (val_size)")
-    return held.images[:limit], held.labels[:limit]
+def in_run_folder(ckpt_path: str) -> Path:
+    """Find the run folder of a checkpoint, to write in."""
+    folder = run_folder_of(ckpt_path)
+    if folder is None:
+        raise UserError(f"{ckpt_path} is in no run folder: say where to write with --output")
+    return folder
+
+
+def certify_all(
+    certified: Certified, batches: Iterable[Tensor], *, in_box: bool = False
+) -> tuple[Certificate, Tensor | None]:
+    """Predict and prove, batch by batch.
+
+    Args:
+        certified: on its device.
+        batches: uint8 (B, C, H, W), at least one, such as ``images.split(100)``.
+        in_box: whether radii inside the image box are wanted too.
+
+    Returns:
+        What is proved of all images, in their order, on the CPU; the radii inside the image box, or None.
+    """
+    device = device_of(certified)
+    certificates: list[Certificate] = []
+    boxes: list[Tensor] = []
+    for batch in batches:
+        image = to_float(batch, device)
+        certificate, box = certified.in_box(image) if in_box else (certified(image), None)
+        certificates.append(Certificate(*(part.cpu() for part in certificate)))
+        boxes += [] if box is None else [box.cpu()]
+    whole = Certificate(*(torch.cat(parts) for parts in zip(*certificates, strict=True)))
+    return whole, torch.cat(boxes) if boxes else None
+
+
+def certify_images(
+    certified: Certified, images: Tensor, labels: Tensor, batch_size: int, *, index: Tensor | None = None
+) -> Records:
+    """Predict and certify images (N, C, H, W), uint8; ``index`` (N,) are their positions in the data set."""
+    batches = watched(torch.split(images, batch_size), "certify")
+    (prediction, gap, radius), box = certify_all(certified, batches, in_box=True)
+    columns = {"index": torch.arange(len(images)) if index is None else index, "label": labels}
+    columns |= {"prediction": prediction, "gap": gap, "radius": radius}
+    return Records.from_tensors(**columns, **({} if box is None else {"radius_box": box}))
+
+
+def attack_images(
+    certified: Certified, images: Tensor, records: Records, options: EvaluateOptions, batch_size: int
+) -> tuple[Records, list[AttackInfo], dict[str, Tensor]]:
+    """Run every attack that is asked for on every image, (N, C, H, W), uint8; the records gain their verdicts.
+
+    An attack with several numbers of iterations runs from few to many, as ``NAME@ITERATIONS``: what fewer broke within
+    eps is broken and not attacked again; of two minima the smaller one counts. What is proven safe within eps is taken
+    as safe, unless it is to be attacked all the same.
+
+    Returns:
+        The records, how each attack was run, and the images that each made (float32).
+    """
+    network, device = certified.network, device_of(certified)
+    # No attack leaves the box [0, 1], so the radius inside it is proof enough.
+    proof = records.radius if records.radius_box is None else np.maximum(records.radius, records.radius_box)
+    radii, labels = (torch.tensor(column, device=device) for column in (proof, records.label))
+    infos: list[AttackInfo] = []
+    made: dict[str, Tensor] = {}
+    for name, max_iter in product(options.attack_names, options.budgets or (None,)):
+        spec = find_attack(name)
+        limit = None if options.minimum_norm and not spec.needs_eps else options.eps
+        attack = build_attack(name, network, eps=limit, max_iter=max_iter, restarts=options.restarts, seed=options.seed)
+        if infos and infos[-1].attack == name:
+            attacked = made[infos[-1].name].clone()
+        else:
+            attacked, norm = to_float(images), torch.full((len(images),), torch.inf)
+            broken, prediction = torch.zeros(len(images), dtype=torch.bool), torch.full((len(images),), -1)
+        record_name = name if len(options.budgets) < 2 else f"{name}@{max_iter}"
+        for batch in watched(torch.split(torch.arange(len(images)), batch_size), record_name):
+            rows = batch if limit is None else batch[~broken[batch]]
+            if len(rows) == 0:
+                continue
+            radius = None if options.attack_proven or limit is None else radii[rows]
+            result = attack.run(to_float(images[rows], device), labels[rows], radius=radius)
+            found = result.norm.float().cpu()
+            better = (found < norm[rows]) | (prediction[rows] < 0)  # nothing closer is known
+            at = rows[better]
+            broken[at], norm[at] = result.broken.cpu()[better], found[better]
+            prediction[at] = network(result.images).argmax(1).cpu()[better]
+            attacked[at] = result.images.float().cpu()[better]
+        columns = {"broken": broken, "norm": norm, "prediction": prediction}
+        records = records.with_columns({f"{record_name}_{key}": column for key, column in columns.items()})
+        iterations = max_iter or spec.max_iter
+        infos.append(
+            AttackInfo(record_name, attack.norm_kind, options.eps, iterations, attack.minimum_norm, options.restarts)
+        )
+        made[record_name] = attacked
+    return records, infos, made
+
+
+def device_of(certified: Certified) -> torch.device:
+    """Return where a network is."""
+    return next(certified.parameters()).device
+
+
+def watched(batches: Sequence[T], what: str) -> Iterable[T]:
+    """Draw a bar, named by a word, while batches are gone through: on standard error, by the first process alone."""
+    console = Console(stderr=True)
+    visible = console.is_terminal and not (dist.is_initialized() and dist.get_rank() > 0)
+    return track(batches, what, console=console, transient=True, disable=not visible)
 
 
 def _device(options: EvaluateOptions) -> torch.device:

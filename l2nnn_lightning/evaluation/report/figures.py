@@ -7,14 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.results import (
-    certified_accuracy,
-    certified_curve,
-    robust_accuracy,
-    robust_curve,
-)
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
+from l2nnn_lightning.evaluation.measure.results import Evaluation, certified_accuracy, robust_accuracy
 from l2nnn_lightning.evaluation.report import style
 
 __all__ = ["plot_accuracy_by_gap", "plot_accuracy_by_radius", "plot_gap_histogram"]
@@ -36,11 +30,11 @@ def plot_accuracy_by_radius(evaluation: Evaluation) -> Figure:
     figure = style.new_figure(6.2, 4.2)
     axes = figure.subplots()
     axes.axhline(100 * records.correct.mean(), color=style.GREY, linestyle=":", linewidth=1.2, label="natural accuracy")
-    certified = 100 * certified_curve(records, right_of_0)
+    certified = [100 * certified_accuracy(records, r) for r in right_of_0]
     axes.fill_between(grid, certified, color=style.BLUE, alpha=0.12, linewidth=0)
     axes.plot(grid, certified, color=style.BLUE, linewidth=2, label="certified: no attack can do better")
     if records.radius_box is not None:
-        boxed = 100 * certified_curve(records, right_of_0, "radius_box")
+        boxed = [100 * certified_accuracy(records, r, "radius_box") for r in right_of_0]
         axes.plot(grid, boxed, color=style.BLUE, linewidth=1.4, linestyle="--", label="certified, pixels in [0, 1]")
     for radius in radii:
         value = 100 * certified_accuracy(records, radius)
@@ -51,7 +45,7 @@ def plot_accuracy_by_radius(evaluation: Evaluation) -> Figure:
     for attack, colour, marker in zip(euclidean, _cycle(style.ATTACK_COLOURS), _cycle(_MARKERS), strict=False):
         if attack.minimum_norm:
             known = grid[grid <= _known_until(records, attack)]
-            curve = 100 * robust_curve(records, attack.name, known)
+            curve = [100 * robust_accuracy(records, attack.name, r) for r in known]
             label = f"robust under {attack.name} ({attack.max_iter} iterations)"
             axes.plot(known, curve, color=colour, linewidth=1.8, label=label)
         else:
@@ -90,12 +84,7 @@ def plot_gap_histogram(records: Records) -> Figure:
 
 
 def plot_accuracy_by_gap(bins: pd.DataFrame, radius: float) -> Figure:
-    """Draw accuracy, certified share and accuracy under attack for each part of the samples sorted by gap (figure 2).
-
-    Args:
-        bins: the parts, largest gaps first, as from :func:`gap_bins`.
-        radius: L2 radius of the certified share.
-    """
+    """Draw accuracy, certified share at a radius and accuracy under attack for each part of :func:`gap_bins`."""
     position = np.arange(1, len(bins) + 1)
     figure = style.new_figure(6.8, 4.0)
     axes = figure.subplots()

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from l2nnn_lightning.evaluation.measure.records import IntArray, Records
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation
+from l2nnn_lightning.evaluation.measure.records import AttackInfo, IntArray, Records
+from l2nnn_lightning.evaluation.measure.results import Evaluation
 from l2nnn_lightning.evaluation.report import style
 
 __all__ = ["choose_runs", "plot_gallery", "plot_iterations", "to_pixels"]
@@ -60,10 +60,7 @@ def plot_iterations(evaluation: Evaluation) -> Figure | None:
     """Draw the first image of each label that the network gets right, and what longer and longer attacks make of it.
 
     Against a defence that only slows attacks down, more iterations find closer images; against one that is constant
-    they find the same (figures 1 and 5).
-
-    Returns:
-        The figure, or None where no attack was run with several numbers of iterations.
+    they find the same (figures 1 and 5). None where no attack was run with several numbers of iterations.
     """
     records, attacks = evaluation.records, choose_runs(evaluation)
     if len(attacks) < 2:
@@ -97,12 +94,7 @@ def choose_runs(evaluation: Evaluation) -> list[AttackInfo]:
 
 
 def _sheet(
-    evaluation: Evaluation,
-    title: str,
-    labels: IntArray,
-    rows: Sequence[Sequence[_Picture]],
-    side: float,
-    width: float,
+    evaluation: Evaluation, title: str, labels: IntArray, rows: Sequence[Sequence[_Picture]], side: float, width: float
 ) -> tuple[Figure, float]:
     """Draw rows of pictures, one for each label; return the figure, in inches, and where the pictures begin."""
     known = np.unique(np.r_[evaluation.records.label, evaluation.records.prediction])

@@ -1,16 +1,23 @@
-"""The report of an evaluation in Markdown."""
+"""Write everything that an evaluation leaves behind: its numbers, its figures and the report on them in Markdown."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from l2nnn_lightning.evaluation.measure.measures import MEASURES
-from l2nnn_lightning.evaluation.report.tables import bin_rows, markdown_table, summary_rows, why_unproved
+from l2nnn_lightning.evaluation.measure.records import check_sound
+from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, gap_bins, summarize
+from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
+from l2nnn_lightning.evaluation.report.files import write_json, write_text
+from l2nnn_lightning.evaluation.report.gallery import plot_gallery, plot_iterations
+from l2nnn_lightning.evaluation.report.plane import History, plot_history, read_history
+from l2nnn_lightning.evaluation.report.tables import Row, markdown_table, percent, radius_name
 
-__all__ = ["CAPTIONS", "write_report"]
+__all__ = ["bin_radius", "bin_rows", "summary_rows", "write_evaluation"]
 
-CAPTIONS = {
+_CAPTIONS = {
     "accuracy_by_radius": "Certified accuracy against the L2 radius, and the accuracy that L2 attacks leave.",
     "accuracy_by_gap": "Accuracy in equal parts of the samples, sorted by gap.",
     "gap_histogram": "How the gaps of correct and of wrong samples are spread.",
@@ -21,7 +28,7 @@ CAPTIONS = {
     **{measure.name: measure.caption for measure in MEASURES if measure.caption},
 }
 
-HOW_TO_READ = """\
+_HOW_TO_READ = """\
 A sample is certified at radius r when the network's label is right and provably stays the same for every image
 within Euclidean distance r, measured where pixel values run from 0 to 1. No attack, present or future, can bring the
 accuracy below the certified accuracy; an attack shows only that the true value is not above what it leaves, so the
@@ -29,28 +36,124 @@ truth lies between the two. The confidence gap, the largest logit minus the seco
 from: a network that separates its classes well has large gaps, and its wrong answers have small ones."""
 
 
-def write_report(results: Mapping[str, Any], bins: pd.DataFrame, radius: float, figures: Sequence[str]) -> str:
-    """Return the text of ``report.md``.
+def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str, Any]:
+    """Check the records, then write ``results.json``, ``records.csv``, ``report.md`` and ``figures/*.png``.
+
+    Nothing is written before the certificates have been held against the attacks. ``results.json`` is written last,
+    so that where it exists the rest does too.
 
     Args:
-        results: the content of ``results.json``.
-        bins: accuracy per gap bin.
-        radius: L2 radius of the bins' certified fraction.
-        figures: names of the figures drawn, each with a caption in ``CAPTIONS``.
+        output_dir: the folder, created where it is missing; an earlier evaluation there is replaced.
+        evaluation: what was found.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        CertificateViolation: if an L2 attack changed a label inside its certified radius.
     """
+    records = evaluation.records
+    check_sound(records, evaluation.attacks)
+    results = summarize(evaluation)
+    radius = bin_radius(evaluation)
+    bins = gap_bins(evaluation, radius)
+    history = _history(evaluation.metrics_csv)
+    figures: dict[str, Figure | None] = {
+        "accuracy_by_radius": plot_accuracy_by_radius(evaluation),
+        "accuracy_by_gap": plot_accuracy_by_gap(bins, radius),
+        "gap_histogram": plot_gap_histogram(records),
+        "largest_gaps": plot_gallery(evaluation, "largest"),
+        "smallest_gaps": plot_gallery(evaluation, "smallest"),
+        "attack_iterations": plot_iterations(evaluation),
+        "training": plot_history(history),
+        **{m.name: m.figure(results[m.name], history) for m in MEASURES if m.name in results},
+    }
+
+    folder = Path(output_dir) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _CAPTIONS:
+        # A figure of an earlier evaluation must not pass for one of this.
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png")
+    records.to_csv(Path(output_dir) / "records.csv")
+    write_text(Path(output_dir) / "report.md", _report(results, bins, radius, list(drawn)))
+    write_json(Path(output_dir) / "results.json", results)
+    return results
+
+
+def bin_radius(evaluation: Evaluation) -> float:
+    """Choose the radius of the certified share per gap bin: the first L2 attack's eps, else the middle radius."""
+    euclidean = [attack.eps for attack in evaluation.attacks if attack.norm == "L2"]
+    return euclidean[0] if euclidean else sorted(evaluation.radii)[len(evaluation.radii) // 2]
+
+
+def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Return the header and the rows of the summary of ``results.json``."""
+    rows: list[Row] = [
+        ("accuracy", percent(results["accuracy"])),
+        ("mean confidence gap", f"{results['gap_mean']:.3f}"),
+    ]
+    if not results["hard"]:
+        rows.append(("certified accuracy", _why_unproved(results)))
+    else:
+        kinds = [("certified", "radius_mean", f" ({results['radius_kind']})", "")]
+        if "certified_box" in results:
+            kinds.append(("certified_box", "radius_box_mean", ", pixels in [0, 1]", ", pixels in [0, 1]"))
+        for shares, mean, rule, where in kinds:
+            rows.append((f"mean certified radius{rule}", f"{results[mean]:.3f}"))
+            rows += [
+                (f"certified accuracy, L2 radius {radius_name(r)}{where}", percent(a))
+                for r, a in results[shares].items()
+            ]
+    rows += _measured(results, before_attacks=True)
+    for attack in results["attacks"]:
+        setting = f"{attack['norm']} eps {attack['eps']:g}, {attack['max_iter']} iterations"
+        if attack.get("restarts", 1) > 1:
+            setting += f", {attack['restarts']} attempts"
+        rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
+    return ("measure", "value"), [*rows, *_measured(results, before_attacks=False)]
+
+
+def bin_rows(bins: pd.DataFrame, radius: float) -> tuple[Row, list[Row]]:
+    """Return the header and the rows of accuracy per gap bin, from :func:`gap_bins` with that L2 radius."""
+    under = [f"under {name}" for name in bins.columns[5:]]
+    rows: list[Row] = [
+        (str(position), f"{largest:.2f} to {smallest:.2f}", str(n), *map(percent, fractions))
+        for position, (n, largest, smallest, *fractions) in enumerate(bins.itertuples(index=False, name=None), start=1)
+    ]
+    return ("bin", "gaps", "n", "accuracy", f"certified @{radius:g}", *under), rows
+
+
+def _measured(results: Mapping[str, Any], *, before_attacks: bool) -> list[Row]:
+    """Return the rows of what was measured because it was asked for."""
+    chosen = [m for m in MEASURES if m.name in results and m.before_attacks is before_attacks]
+    return [row for measure in chosen for row in measure.rows(results[measure.name])]
+
+
+def _why_unproved(results: Mapping[str, Any]) -> str:
+    ordinary = results["config"].get("classifier") == "OrdinaryClassifier"
+    return f"{'ordinary network' if ordinary else 'penalty mode'}: nothing is proved"
+
+
+def _history(metrics_csv: Path | str | None) -> History:
+    """Read the history; a damaged one costs its figures, not the hours that the attacks took."""
+    try:
+        return History() if metrics_csv is None else read_history(metrics_csv)
+    except (FileNotFoundError, ValueError):
+        return History()
+
+
+def _report(results: Mapping[str, Any], bins: pd.DataFrame, radius: float, figures: Sequence[str]) -> str:
     parts = [f"# Evaluation on {results['dataset']}, {results['n']} images"]
     if not results["hard"]:
-        parts.append(f"**{why_unproved(results).capitalize()}.**")
-    parts += [markdown_table(*summary_rows(results)), "## How to read this", HOW_TO_READ, "## Figures"]
-    parts += [f"![{CAPTIONS[name]}](figures/{name}.png)\n\n{CAPTIONS[name]}" for name in figures]
+        parts.append(f"**{_why_unproved(results).capitalize()}.**")
+    parts += [markdown_table(*summary_rows(results)), "## How to read this", _HOW_TO_READ, "## Figures"]
+    parts += [f"![{_CAPTIONS[name]}](figures/{name}.png)\n\n{_CAPTIONS[name]}" for name in figures]
     parts += ["## Accuracy by gap", markdown_table(*bin_rows(bins, radius))]
     parts += ["## How it was made", f"```\n{results['command']}\n```"]
-    origin = [
-        ("checkpoint", f"`{results['checkpoint']}`"),
-        ("seed", str(results["seed"])),
-        ("hardware", str(results["hardware"])),
-        ("time", f"{results['seconds']:.1f} s"),
-        *((name, str(version)) for name, version in results["versions"].items()),
-    ]
-    parts.append(markdown_table(("what", "value"), origin))
+    origin = {"checkpoint": f"`{results['checkpoint']}`", "seed": results["seed"], "hardware": results["hardware"]}
+    origin |= {"time": f"{results['seconds']:.1f} s", **results["versions"]}
+    parts.append(markdown_table(("what", "value"), [(name, str(value)) for name, value in origin.items()]))
     return "\n\n".join(parts) + "\n"

@@ -1,22 +1,9 @@
 """The look of every figure: colours that colour-blind readers can tell apart, quiet axes, the legend off the data."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-__all__ = [
-    "ATTACK_COLOURS",
-    "BLACK",
-    "BLUE",
-    "GREY",
-    "PERCENT",
-    "SIZE",
-    "SMALL",
-    "VERMILLION",
-    "legend_above",
-    "new_figure",
-    "percent_axis",
-    "tidy",
-]
 
 # Okabe and Ito's palette.
 BLACK, BLUE, VERMILLION, GREY = "#000000", "#0072B2", "#D55E00", "#777777"
@@ -51,11 +38,5 @@ def percent_axis(axes: Axes) -> None:
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
     """Put the legend above the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=min(columns, len(labels)),
-        frameon=False,
-        fontsize=SMALL + 0.5,
-    )
+    where: dict[str, Any] = {"loc": "outside upper center", "ncols": min(columns, len(labels))}
+    figure.legend(handles, labels, frameon=False, fontsize=SMALL + 0.5, **where)

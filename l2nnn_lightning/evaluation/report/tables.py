@@ -1,74 +1,28 @@
-"""The tables of an evaluation, for the terminal and for the report, from the same rows."""
+"""How tables and the numbers in them are written, for the terminal and for the report."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
 from rich.table import Table
 
-from l2nnn_lightning.evaluation.measure.measures import MEASURES
-from l2nnn_lightning.evaluation.report.cells import Row, percent, radius_name
+__all__ = ["Row", "markdown_table", "percent", "radius_name", "rich_table"]
 
-__all__ = ["bin_rows", "markdown_table", "radius_name", "rich_table", "summary_rows", "why_unproved"]
+Row = Sequence[str]
 
 
-def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    """Return the header and the rows of the summary.
+def percent(fraction: float) -> str:
+    """Write a fraction as a percentage with one decimal."""
+    return f"{100 * fraction:.1f}%"
 
-    Args:
-        results: the content of ``results.json``.
+
+def radius_name(radius: str) -> str:
+    """Name a radius of ``results.json``: whole steps of 8-bit pixels as a fraction, unless the decimal is short.
+
+    Example:
+        >>> [radius_name(radius) for radius in ("0.5", "1.58", "0.141176")]
+        ['0.5', '1.58', '36/255']
     """
-    rows: list[Row] = [
-        ("accuracy", percent(results["accuracy"])),
-        ("mean confidence gap", f"{results['gap_mean']:.3f}"),
-    ]
-    if results["hard"]:
-        rows.append((f"mean certified radius ({results['radius_kind']})", f"{results['radius_mean']:.3f}"))
-        rows += [
-            (f"certified accuracy, L2 radius {radius_name(r)}", percent(a)) for r, a in results["certified"].items()
-        ]
-    else:
-        rows.append(("certified accuracy", why_unproved(results)))
-    if results["hard"] and "certified_box" in results:
-        rows.append(("mean certified radius, pixels in [0, 1]", f"{results['radius_box_mean']:.3f}"))
-        rows += [
-            (f"certified accuracy, L2 radius {radius_name(r)}, pixels in [0, 1]", percent(a))
-            for r, a in results["certified_box"].items()
-        ]
-    rows += _measured(results, before_attacks=True)
-    for attack in results["attacks"]:
-        setting = f"{attack['norm']} eps {attack['eps']:g}, {attack['max_iter']} iterations"
-        if attack.get("restarts", 1) > 1:
-            setting += f", {attack['restarts']} attempts"
-        rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
-    return ("measure", "value"), [*rows, *_measured(results, before_attacks=False)]
-
-
-def why_unproved(results: Mapping[str, Any]) -> str:
-    """Say in a few words why a network that is not hard proves nothing."""
-    ordinary = results["config"].get("classifier") == "OrdinaryClassifier"
-    return f"{'ordinary network' if ordinary else 'penalty mode'}: nothing is proved"
-
-
-def _measured(results: Mapping[str, Any], *, before_attacks: bool) -> list[Row]:
-    """Return the rows of what was measured because it was asked for."""
-    chosen = [m for m in MEASURES if m.name in results and m.before_attacks is before_attacks]
-    return [row for measure in chosen for row in measure.rows(results[measure.name])]
-
-
-def bin_rows(bins: pd.DataFrame, radius: float) -> tuple[Row, list[Row]]:
-    """Return the header and the rows of accuracy per gap bin.
-
-    Args:
-        bins: the bins, largest gaps first, as from :func:`gap_bins`.
-        radius: L2 radius of their certified fraction.
-    """
-    under = [f"under {name}" for name in bins.columns[5:]]
-    rows: list[Row] = [
-        (str(position), f"{largest:.2f} to {smallest:.2f}", str(n), *map(percent, fractions))
-        for position, (n, largest, smallest, *fractions) in enumerate(bins.itertuples(index=False, name=None), start=1)
-    ]
-    return ("bin", "gaps", "n", "accuracy", f"certified @{radius:g}", *under), rows
+    steps = 255 * float(radius)
+    return f"{steps:.0f}/255" if len(radius) > 6 and abs(steps - round(steps)) < 1e-3 else radius
 
 
 def rich_table(title: str, header: Row, rows: Sequence[Row]) -> Table:

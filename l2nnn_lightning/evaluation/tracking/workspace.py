@@ -9,7 +9,7 @@ from typing import Any
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.options import dashboard_options
 from l2nnn_lightning.evaluation.report.files import write_json
-from l2nnn_lightning.evaluation.tracking.wandb_run import has_account
+from l2nnn_lightning.evaluation.tracking.runs import has_account
 
 __all__ = ["build_workspace", "run_dashboard"]
 
@@ -17,25 +17,14 @@ _SWEPT = (("objective.init_args.omega", "omega"), ("objective.init_args.v", "v")
 
 
 def build_workspace(entity: str, project: str, name: str) -> Any:
-    """Describe the workspace, a ``wandb_workspaces.workspaces.Workspace``; nothing is sent.
-
-    Args:
-        entity: the user or team.
-        project: the project.
-        name: what the workspace is called in the list of views.
-    """
+    """Describe the workspace, a ``wandb_workspaces.workspaces.Workspace``; nothing is sent."""
     # By name, since these packages do not export to type checkers what they export to Python.
     wr: Any = importlib.import_module("wandb_workspaces.reports.v2")
     ws: Any = importlib.import_module("wandb_workspaces.workspaces")
 
     def across_runs(title: str, x: str, y: str, z: str | None = None) -> Any:
-        return wr.ScatterPlot(
-            title=title,
-            x=wr.SummaryMetric(x),
-            y=wr.SummaryMetric(y),
-            z=None if z is None else wr.Config(z),
-            layout=wr.Layout(w=12, h=10),
-        )
+        depth, size = None if z is None else wr.Config(z), wr.Layout(w=12, h=10)
+        return wr.ScatterPlot(title=title, x=wr.SummaryMetric(x), y=wr.SummaryMetric(y), z=depth, layout=size)
 
     def by_epoch(title: str, *metrics: str) -> Any:
         return wr.LinePlot(title=title, x="epoch", y=list(metrics), layout=wr.Layout(w=12, h=8))
@@ -79,9 +68,6 @@ def build_workspace(entity: str, project: str, name: str) -> Any:
 
 def run_dashboard(args: Sequence[str]) -> None:
     """Run ``python -m l2nnn_lightning dashboard``.
-
-    Args:
-        args: the command line, see ``--help``.
 
     Raises:
         ArgumentError: for a bad command line.

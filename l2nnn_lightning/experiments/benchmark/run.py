@@ -100,8 +100,7 @@ def run_benchmark(args: Sequence[str]) -> None:
     import torch
     from rich.console import Console
 
-    from l2nnn_lightning.evaluation.measure.environment import hardware, versions
-    from l2nnn_lightning.evaluation.report.files import write_json
+    from l2nnn_lightning.evaluation.report.files import hardware, versions, write_json
     from l2nnn_lightning.experiments.benchmark.timing import Row, table, usable_device
 
     if options.threads is not None:

@@ -16,9 +16,14 @@ from torch import Tensor, nn
 
 from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.__main__ import main
-from l2nnn_lightning.evaluation.export import CertifiedNetwork
-from l2nnn_lightning.evaluation.export.onnx_format import run_onnx, write_onnx
-from l2nnn_lightning.evaluation.export.parity import ParityError, check_parity, random_images
+from l2nnn_lightning.evaluation.export.graph import (
+    CertifiedNetwork,
+    ParityError,
+    check_parity,
+    random_images,
+    run_onnx,
+    write_onnx,
+)
 from l2nnn_lightning.models import TemplateNet
 from l2nnn_lightning.nn import NormPool2d
 from l2nnn_lightning.nn.normalization import BoundedScaling
@@ -132,7 +137,7 @@ def test_a_failed_export_leaves_nothing(checkpoint: str, tmp_path: Path, monkeyp
     def differ(*_: object) -> dict[str, float]:
         raise ParityError("the exported network gives other labels than the checkpoint")
 
-    monkeypatch.setattr("l2nnn_lightning.evaluation.export.command.check_parity", differ)
+    monkeypatch.setattr("l2nnn_lightning.evaluation.export.graph.check_parity", differ)
     with pytest.raises(ParityError):
         main(["export", "--ckpt_path", checkpoint, "--format", "torch_export", "--output", str(tmp_path / "m.pt2")])
     assert list(tmp_path.iterdir()) == []

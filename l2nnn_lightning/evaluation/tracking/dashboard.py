@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
 from l2nnn_lightning.evaluation.report.plane import PlanePoint, plot_gap_plane
-from l2nnn_lightning.evaluation.tracking.wandb_run import in_one_line, open_run, write_run_file
+from l2nnn_lightning.evaluation.tracking.runs import certified_line, in_one_line, open_run, write_run_file
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.metrics import radius_key
 
@@ -60,11 +60,7 @@ class WandbDashboard(pl.Callback):
         self.points = [PlanePoint(*point) for point in state_dict["points"]]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Find or open the W&B run, before anything is logged.
-
-        Raises:
-            UserError: if W&B refuses.
-        """
+        """Find or open the W&B run, before anything is logged; a UserError if W&B refuses."""
         folder = Path(trainer.default_root_dir)
         self.logger = next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
         if self.logger is not None:
@@ -79,13 +75,7 @@ class WandbDashboard(pl.Callback):
         self.logger = WandbLogger(experiment=run)
         trainer.loggers = [*trainer.loggers, self.logger]
 
-    def on_train_batch_start(
-        self,
-        trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Note the mode once an epoch: the switch at the epoch's end belongs to the next one."""
         if batch_idx == 0:
             self._trains_hard = bool(pl_module.is_hard)
@@ -150,11 +140,6 @@ class WandbDashboard(pl.Callback):
             if (value := trainer.callback_metrics.get(f"val/certified_{radius_key(radius)}")) is not None
         ]
         if certified:
-            panels["certified_curve"] = wandb.plot.line(
-                wandb.Table(columns=["radius", "certified accuracy"], data=certified),
-                "radius",
-                "certified accuracy",
-                title="certified accuracy of validation images",
-            )
+            panels["certified_curve"] = certified_line(certified, " of validation images")
         with in_one_line():
             self.logger.log_metrics(panels, step=trainer.global_step - 1)
