@@ -33,13 +33,13 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of train.py on them."""
     from made_up_images import write_config
 
-    from l2nnn_lightning.training import cli
+    from l2nnn_lightning.__main__ import train
 
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py"])
         config = write_config(folder / "tiny.yaml", images)
-        assert cli.train(["--config", config, "--run_dir", str(folder / "run")]) == 0
+        assert train(["--config", config, "--run_dir", str(folder / "run")]) == 0
     return folder / "run"
 
 

@@ -59,10 +59,18 @@ def config(images: Path, **changes: Any) -> dict[str, Any]:
         "model": {
             "class_path": "l2nnn_lightning.L2NNNClassifier",
             "init_args": {
-                "network": "mlp",
-                "network_args": {"dense": [6]},
-                "warmup_steps": 2,
-                "learning_rate": 0.01,
+                "network": {
+                    "class_path": "l2nnn_lightning.models.ConvL2NNN",
+                    "init_args": {"channels": [], "dense": [6]},
+                },
+                "optimizer": {
+                    "class_path": "l2nnn_lightning.training.optimizers.ScaledAdam",
+                    "init_args": {"lr": 0.01},
+                },
+                "scheduler": {
+                    "class_path": "l2nnn_lightning.training.schedule.CosineAfterSwitch",
+                    "init_args": {"warmup_steps": 2},
+                },
             },
         },
         "data": {

@@ -1,5 +1,6 @@
 """A tiny classifier and a quiet trainer for the images of ``made_up_images``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,11 @@ import pytorch_lightning as pl
 from made_up_images import SHAPE
 
 from l2nnn_lightning import L2NNNClassifier
+from l2nnn_lightning.models import ConvL2NNN, NetworkFactory
+from l2nnn_lightning.training.objectives import ObjectiveFactory
+from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.paper_loss import PaperLoss
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 #: What test modules that train leave out of the warnings.
 QUIET_TRAINING = [
@@ -19,16 +25,18 @@ QUIET_TRAINING = [
 ]
 
 
-def make_classifier(**options: Any) -> L2NNNClassifier:
-    settings: dict[str, Any] = {
-        "network": "mlp",
-        "network_args": {"dense": [6]},
-        "image_shape": SHAPE,
-        "num_labels": 3,
-        "learning_rate": 0.01,
-        "warmup_steps": 0,
-    }
-    return L2NNNClassifier(**(settings | options))
+def make_classifier(
+    network: NetworkFactory | None = None, objective: ObjectiveFactory = PaperLoss, lr: float = 0.01, **options: Any
+) -> L2NNNClassifier:
+    """A classifier of the images of ``made_up_images``; ``options`` are those of a dense network of one layer."""
+    return L2NNNClassifier(
+        network or partial(ConvL2NNN, **{"channels": [], "dense": [6], **options}),
+        objective,
+        optimizer=partial(ScaledAdam, lr=lr),
+        scheduler=partial(CosineAfterSwitch, warmup_steps=0),
+        image_shape=SHAPE,
+        num_labels=3,
+    )
 
 
 def make_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
