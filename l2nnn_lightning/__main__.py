@@ -19,17 +19,17 @@ __all__ = ["evaluate", "main", "run", "train"]
 _COMMANDS = {
     "train": ("training.arguments:check_arguments", "training.command:run_training", "train a classifier"),
     "evaluate": (
-        "",
+        "evaluation.options:evaluate_options",
         "evaluation.command:run_evaluation",
         "what a checkpoint proves, what attacks leave of it, a report",
     ),
     "predict": (
-        "",
+        "evaluation.options:predict_options",
         "evaluation.predict:run_predict",
         "label, confidence gap and certified radius of image files",
     ),
     "export": (
-        "",
+        "evaluation.options:export_options",
         "evaluation.export:run_export",
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
@@ -41,7 +41,7 @@ _COMMANDS = {
         "what things cost, as ratios",
     ),
     "dashboard": (
-        "",
+        "evaluation.options:dashboard_options",
         "evaluation.tracking.workspace:run_dashboard",
         "save a W&B workspace of gap against accuracy",
     ),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from l2nnn_lightning.models import conv_l2nnn
+from l2nnn_lightning.models import ConvL2NNN
 from l2nnn_lightning.nn import LabelwiseLinear, harden, largest_bound, nonexpansive
 from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 
@@ -22,7 +22,7 @@ def test_orthogonal_weights_have_bound_one_and_zero_biases():
 
 def test_principal_weights_keep_more_distance_than_orthogonal_ones_at_bound_one():
     images = low_rank_images(64)
-    net = conv_l2nnn((1, 12, 12), 3, channels=(4, 6), dense=(10,), head_hidden=(5,)).eval()
+    net = ConvL2NNN((1, 12, 12), 3, channels=(4, 6), dense=(10,), head_hidden=(5,)).eval()
     harden(net)
 
     def spread() -> float:
