@@ -11,13 +11,12 @@ import torch
 from made_up_images import SHAPE
 from oracles import jacobian_norm
 from small_networks import EXACT, L2NNNS, PLAIN, SMALL, Case, all_shapes, build, derivatives, small, wild
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning.models import NETWORKS, ConvL2NNN, RowsRNN
-from l2nnn_lightning.nn import MaxMin, Residual, SubtractMean, fold, harden, is_hard, nonexpansive, soften
+from l2nnn_lightning.nn import fold, harden, is_hard, soften
 from l2nnn_lightning.nn.certificates import PairRule
-from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.parametrization import Bound
 
 #: Names and shapes of the weights of every small network, as version 0.1.0 saved them.
@@ -176,13 +175,6 @@ def test_function_is_kept_at_the_switch_or_left_alone(name: str, bound: str) -> 
         torch.testing.assert_close(network(images) * divisor, before)
     else:
         assert all(torch.equal(value, weights[key]) for key, value in network.named_parameters())
-
-
-def test_what_comes_before_the_first_layer_may_be_anything() -> None:
-    layer = nonexpansive(nn.Linear(4, 4))
-    assert keep_biases_in_scale([SubtractMean(0.5), layer, MaxMin()]) is not None
-    assert keep_biases_in_scale([layer, SubtractMean(0.5)]) is None
-    assert keep_biases_in_scale([Residual(layer)]) is None
 
 
 @pytest.mark.parametrize(

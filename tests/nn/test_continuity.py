@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from l2nnn_lightning.models import ConvL2NNN, SeparateL2NNNs
-from l2nnn_lightning.nn import MaxMin, NormPool2d, ScaledSigmoid, harden, nonexpansive
+from l2nnn_lightning.nn import MaxMin, NormPool2d, Residual, ScaledSigmoid, SubtractMean, harden, nonexpansive
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 
 
@@ -36,3 +36,10 @@ def test_nothing_is_changed_where_the_function_cannot_be_kept():
         assert keep_biases_in_scale(layers) is None
         after = [layer.bias for layer in layers if hasattr(layer, "bias")]
         assert all(torch.equal(a, b) for a, b in zip(biases, after, strict=True))
+
+
+def test_what_comes_before_the_first_layer_may_be_anything():
+    layer = nonexpansive(nn.Linear(4, 4))
+    assert keep_biases_in_scale([SubtractMean(0.5), layer, MaxMin()]) is not None
+    assert keep_biases_in_scale([layer, SubtractMean(0.5)]) is None
+    assert keep_biases_in_scale([Residual(layer)]) is None
