@@ -102,7 +102,9 @@ def run(command: str, args: Sequence[str], *, is_program: bool = False) -> int:
     try:
         if check:
             _load(check)(list(args))
-        _load(work)(list(args))
+        # As a program of its own it has computed nothing yet, so that its helpers may be forked.
+        is_fresh = is_program and command == "evaluate" and sys.platform == "linux"
+        _load(work)(list(args), **({"start_method": "fork"} if is_fresh else {}))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -11,7 +11,7 @@ from oracles import affine_norm
 from small_networks import L2NNNS, PLAIN, SMALL, small, wild
 from torch import Tensor, nn
 
-from l2nnn_lightning.models import NETWORKS, Certified, ConvL2NNN, Network
+from l2nnn_lightning.models import NETWORKS, Certified, ConvL2NNN, Network, TemplateNet
 from l2nnn_lightning.nn import fold, soften
 from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule
 from l2nnn_lightning.training.classifier import Classifier
@@ -197,6 +197,15 @@ def test_what_is_not_finite_proves_nothing(name: str, options: dict[str, Any]) -
     for proved in (radius, radius if radius_box is None else radius_box):
         assert not proved[1:].any()
         assert bool(proved.isfinite().all())
+
+
+def test_starting_templates_takes_the_centres_of_each_label() -> None:
+    network = TemplateNet(SHAPE, 3, templates_per_label=1)
+    images = torch.rand(30, *SHAPE)
+    labels = torch.arange(30) % 3
+    network.start(images, labels, seed=0)
+    means = torch.stack([images[labels == label].flatten(1).mean(0) for label in range(3)])
+    torch.testing.assert_close(network.head.weight.detach()[:, 0], means)
 
 
 @pytest.mark.parametrize("name", SMALL)

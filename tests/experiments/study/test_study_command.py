@@ -11,9 +11,9 @@ from commands import study
 from made_up_study import write_study
 from terminal import Terminal
 
+from l2nnn_lightning.__main__ import evaluate, train
 from l2nnn_lightning.experiments.study import schedule
 from l2nnn_lightning.experiments.study.schedule import Task
-from l2nnn_lightning.training import cli
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The dirpath has changed")
 
@@ -29,8 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             names.append(task.name)
             python, flag, code, *args = task.command()
             assert (python, flag) == (sys.executable, "-c")
-            run = {"cli.train()": cli.train, "cli.evaluate()": cli.evaluate}[re.findall(r"cli\.\w+\(\)", code)[0]]
-            if run(args) == 0:
+            if {"train": train, "evaluate": evaluate}[re.findall(r"(\w+)\(\)\)$", code)[0]](args) == 0:
                 task.finish()
             else:
                 failed.append(task.name)
