@@ -1,5 +1,6 @@
 """A tiny classifier and a quiet trainer for the images of ``made_up_images``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytorch_lightning as pl
 from made_up_images import SHAPE
 
 from l2nnn_lightning import L2NNNClassifier
+from l2nnn_lightning.models import ConvL2NNN, NetworkFactory
+from l2nnn_lightning.training.objectives import ObjectiveFactory, PaperLoss
+from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 #: What test modules that train leave out of the warnings.
 QUIET_TRAINING = [
@@ -16,19 +21,29 @@ QUIET_TRAINING = [
     # Lightning 2.6 calls torch by a name that it has deprecated since.
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+    # val_size: 0 asks for it.
+    pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero"),
 ]
+# The classifier's own arguments.
+_OWN = ("optimizer", "scheduler", "image_shape", "num_labels", "radii", "penalty_weight")
 
 
-def make_classifier(**options: Any) -> L2NNNClassifier:
-    settings: dict[str, Any] = {
-        "network": "mlp",
-        "network_args": {"dense": [6]},
+def make_classifier(
+    network: NetworkFactory | None = None, objective: ObjectiveFactory = PaperLoss, lr: float = 0.01, **options: Any
+) -> L2NNNClassifier:
+    """A classifier of the images of ``made_up_images``.
+
+    ``options`` are its own or, where no network is given, those of a dense network of one layer.
+    """
+    own: dict[str, Any] = {
+        "optimizer": partial(ScaledAdam, lr=lr),
+        "scheduler": partial(CosineAfterSwitch, warmup_steps=0),
         "image_shape": SHAPE,
         "num_labels": 3,
-        "learning_rate": 0.01,
-        "warmup_steps": 0,
+        **{name: options.pop(name) for name in _OWN if name in options},
     }
-    return L2NNNClassifier(**(settings | options))
+    assert network is None or not options, options
+    return L2NNNClassifier(network or partial(ConvL2NNN, **{"channels": [], "dense": [6], **options}), objective, **own)
 
 
 def make_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:

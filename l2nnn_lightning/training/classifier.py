@@ -100,6 +100,8 @@ class Classifier(pl.LightningModule):
         self.objective: Objective = objective(num_labels)
         self.objective.check(self.network)
         self.optimizer, self.scheduler = optimizer, scheduler
+        # What these two refuse is refused now, and not in the middle of a run's beginning.
+        scheduler(optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))], "columns": 1}]))
         self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
         self._is_fresh = True
         self._is_soft: bool | None = None

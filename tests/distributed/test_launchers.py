@@ -17,8 +17,8 @@ import yaml
 from made_up_images import write_config
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.training import cli
-from l2nnn_lightning.training.checkpoints import load_classifier
+from l2nnn_lightning.__main__ import train
+from l2nnn_lightning.training.checkpoints import Checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -87,7 +87,7 @@ def killed(folder: Path) -> Done:
 def two_nodes(folder: Path, killed: Done) -> Done:
     """Two nodes take up what was left, and then train something new."""
     # What they start from must have been found whole before they change it.
-    assert load_classifier(folder / "torn/checkpoints/last.ckpt")[1]["global_step"] == 4
+    assert Checkpoint.read(folder / "torn/checkpoints/last.ckpt").contents["global_step"] == 4
     nodes = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
     resume = ["--ckpt_path=torn/checkpoints/last.ckpt", *nodes]
     fresh = ["--config=a.yaml", "--trainer.max_epochs=2", *nodes]
@@ -113,9 +113,8 @@ def test_two_nodes_take_up_what_a_death_left(folder: Path, two_nodes: Done) -> N
     config["data"]["init_args"]["batch_size"] = 10
     (folder / "one.yaml").write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
         patch.chdir(folder)
-        assert cli.train(["--config", "one.yaml", "--run_dir", "one"]) == 0
+        assert train(["--config", "one.yaml", "--run_dir", "one"]) == 0
     torn, one = (torch.load(folder / run / "checkpoints/last.ckpt", weights_only=True) for run in ("torn", "one"))
     assert torn["global_step"] == one["global_step"] == 16
     for key, expected in one["state_dict"].items():

@@ -49,7 +49,7 @@ class Notes(pl.Callback):
             "state": {key: value.clone() for key, value in pl_module.state_dict().items()},
             "adversarial": self.adversarial,
             "labels": self.labels,
-            "start": pl_module.schedule_start,
+            "start": [config.scheduler.start for config in trainer.lr_scheduler_configs],
         }
         torch.save(values, self.folder / f"{stage}{trainer.global_rank}.pt")
 
@@ -120,7 +120,7 @@ def test_every_process_attacks_its_batches(trained: dict[str, Any]) -> None:
 def test_all_processes_switch_at_the_step_of_a_single_one(trained: dict[str, Any]) -> None:
     for processes in ("1", "2"):
         for process in trained[processes]:
-            assert process["fit"]["start"] == 4
+            assert process["fit"]["start"] == [4]
             assert [epoch["is_hard"] for epoch in process["fit"]["epochs"]] == [0, 0, 1, 1, 1]
             assert [epoch["step"] for epoch in process["fit"]["epochs"]] == [0, 2, 4, 6, 8]
 
@@ -168,7 +168,7 @@ def test_processes_that_disagree_switch_together(tmp_path: Path, averaged: bool)
         more.append(pl.callbacks.EMAWeightAveraging(decay=0.5))
     first, second = fit_and_test(tmp_path / "two", 2, *more)
     for process in (first, second):
-        assert process["fit"]["start"] == 6
+        assert process["fit"]["start"] == [6]
         assert process["fit"]["state"]["network.trunk.1.parametrizations.weight.0.hard"].item() is True
         assert process["test"]["epochs"][0]["test/hard"] == 1
         assert process["test"]["epochs"][0]["test/certified_0_5"] > 0

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.models import L2NNN
+from l2nnn_lightning.models import L2NNN, ConvL2NNN, SeparateL2NNNs
 from l2nnn_lightning.nn import is_hard
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
+from l2nnn_lightning.training.objectives import PaperLoss
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = QUIET_TRAINING
 
@@ -40,7 +43,7 @@ class Scripted(pl.Callback):
         self.rates.append(trainer.optimizers[0].param_groups[-1]["lr"])
         if batch_idx == 0:
             self.hard.append(pl_module.is_hard)
-            self.penalties.append(pl_module.penalty_weight)
+            self.penalties.append(pl_module.penalty_weight * pl_module.penalty_scale)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.values is not None:
@@ -150,7 +153,9 @@ def test_switch_is_told_in_one_line(data: StripesDataModule, tmp_path: Path, cap
 
 def test_learning_rate_is_lowered_and_its_schedule_restarted(data: StripesDataModule, tmp_path: Path) -> None:
     seen = Scripted()
-    model = make_classifier(final_lr=0.1, warmup_steps=1, scale_lr=False)
+    model = make_classifier(
+        optimizer=partial(torch.optim.Adam, lr=0.01), scheduler=partial(CosineAfterSwitch, final=0.1, warmup_steps=1)
+    )
     make_trainer(tmp_path, seen, HardScalingSwitch(switch_epoch=2, lr_factor=0.5)).fit(model, data)
     expected = [0.005] + [0.01] * 9  # a step of warm-up, then constant: the end of this part is not known
     for since in range(10):
@@ -160,20 +165,21 @@ def test_learning_rate_is_lowered_and_its_schedule_restarted(data: StripesDataMo
 
 
 def terms_of_a(model: L2NNNClassifier, images: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(model.loss.scaled(model(images)), labels)
+    return F.cross_entropy(model.objective.attacked(model(images)), labels)
 
 
 @pytest.mark.parametrize(
-    ("network", "options"),
+    "network",
     [
-        ("mlp", {"dense": [6]}),
-        ("mlp", {"dense": [6], "head_hidden": [4]}),
-        ("mnist_small", {"channels": [2, 3], "kernel_size": 3, "dense": [5], "head": "single"}),
-        ("cifar_paper", {"crop": 6, "channels": [2, 2], "head_hidden": [3]}),
+        partial(ConvL2NNN, channels=[], dense=[6]),
+        partial(ConvL2NNN, channels=[], dense=[6], head_hidden=[4]),
+        partial(ConvL2NNN, channels=[2, 3], kernel_size=3, dense=[5], head="single"),
+        partial(SeparateL2NNNs, crop=6, channels=[2, 2], head_hidden=[3]),
     ],
+    ids=["dense", "stacks", "convolutions", "separate"],
 )
-def test_logits_change_by_one_factor_a_label_and_l_a_not_at_all(network: str, options: dict[str, Any]) -> None:
-    model = make_classifier(network=network, network_args=options, u=3.0).eval()
+def test_logits_change_by_one_factor_a_label_and_l_a_not_at_all(network: Any) -> None:
+    model = make_classifier(network, partial(PaperLoss, u=3.0)).eval()
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.copy_(torch.randn_like(parameter))
@@ -200,7 +206,7 @@ def test_switch_in_training_keeps_l_a(data: StripesDataModule, tmp_path: Path) -
                 super()._switch(trainer, pl_module, *rest)
                 losses.append(terms_of_a(pl_module, images.float() / 255, labels))
 
-    model = make_classifier(penalty_weight=0.001, omega=1.0)
+    model = make_classifier(objective=partial(PaperLoss, omega=1.0), penalty_weight=0.001)
     make_trainer(tmp_path, Around(switch_epoch=2)).fit(model, data)
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
 
@@ -353,7 +359,7 @@ class Report(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         state = {key: value.cpu() for key, value in pl_module.state_dict().items()}
         torch.save(
-            {"hard": self.seen.hard, "state": state, "start": pl_module.schedule_start},
+            {"hard": self.seen.hard, "state": state, "start": trainer.lr_scheduler_configs[0].scheduler.start},
             self.folder / f"{trainer.global_rank}.pt",
         )
 
@@ -373,10 +379,10 @@ def test_two_processes_switch_at_the_same_step(data: StripesDataModule, tmp_path
 
 def test_network_that_is_no_plain_chain_switches_too() -> None:
     """Biases cannot be kept in scale there, but the proof holds."""
-    model = make_classifier(network_args={"dense": [6], "activation": "relu"})
+    model = make_classifier(activation="relu")
     assert isinstance(model.network, L2NNN)
     model.network.trunk.append(torch.nn.Sigmoid())
-    scale = model.loss.log_u.clone()
+    scale = model.objective.log_u.clone()
     model.harden()
     assert model.is_hard
-    assert torch.equal(model.loss.log_u, scale)
+    assert torch.equal(model.objective.log_u, scale)
