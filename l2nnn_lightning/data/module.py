@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from l2nnn_lightning.data.adversarial import LinfAttack, pgd_linf_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
 from l2nnn_lightning.data.batch import Batch
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_set import ImageSet
 from l2nnn_lightning.data.label_noise import (
     asymmetric_noise,
@@ -196,12 +197,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Go through any split in order, every image once over all processes.
 
         Raises:
-            ValueError: if the split is empty.
+            UserError: if the split is empty.
         """
         self.setup("test" if split == "test" else "fit")
         images = {"train": self.train_set, "val": self.val_set, "test": self.test_set}[split]
         if images is None:
-            raise ValueError(f"there are no {split} images; set val_size above 0")
+            raise UserError(f"there are no {split} images; set val_size above 0")
         world, rank = self._world()
         sampler = ShardSampler(images, world, rank)
         batch_size = even_batch_size(len(images), world, self.eval_batch_size)
@@ -237,10 +238,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         total = len(images)
         val_size = min(total // 10, 5000) if self.val_size is None else self.val_size
         if val_size >= total:
-            raise ValueError(f"val_size must be smaller than the {total} training images, got {val_size}")
+            raise UserError(f"val_size must be smaller than the {total} training images, got {val_size}")
         train_size = total - val_size if self.train_size is None else self.train_size
         if val_size + train_size > total:
-            raise ValueError(
+            raise UserError(
                 f"train_size must be at most {total - val_size} with val_size {val_size}, got {train_size}"
             )
         whole = ImageSet(images, self._noisy(labels), labels)
@@ -266,7 +267,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             return {label: (label + 1) % len(names) for label in range(len(names))}
         for name in [*pairs, *pairs.values()]:
             if name not in names:
-                raise ValueError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
+                raise UserError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
         return {names.index(source): names.index(target) for source, target in pairs.items()}
 
     def _generator(self, stream: int) -> torch.Generator:

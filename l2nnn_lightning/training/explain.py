@@ -46,8 +46,11 @@ def explain(message: str) -> str | None:
         name = named[-1].rpartition(".")[2] if named else ""
         known = _options(classes[name]) if name in classes else set()
         return f"{name or 'the class'} has no option {option[1]!r}{_meant(option[1], known, name)}"
-    if trainer := re.match(r"unrecognized arguments: --trainer\.(\w+)", message):
-        return f"Trainer has no option {trainer[1]!r}{_meant(trainer[1], _options(Trainer), 'fit')}"
+    unknown = re.match(r"unrecognized arguments: --trainer\.(\w+)", message) or re.search(
+        r"Group 'trainer' does not accept option '(\w+)'", message
+    )
+    if unknown:
+        return f"Trainer has no option {unknown[1]!r}{_meant(unknown[1], _options(Trainer), 'fit')}"
     values = re.findall(r'key "([\w.]+)":\s+Expected ([^\n]*?)\. Got value: ([^\n]*?)(?:\. Got value|\n|$)', message)
     if values:
         name, wanted, given = values[-1]
@@ -64,9 +67,9 @@ def explain(message: str) -> str | None:
 
 
 def _meant(given: str, known: Iterable[str], owner: str = "") -> str:
-    nearest = difflib.get_close_matches(given, sorted(known), n=1)
-    if nearest:
-        return f": did you mean {nearest[0]}?"
+    names = {name.lower(): name for name in sorted(known)}
+    if nearest := difflib.get_close_matches(given.lower(), names, n=1):
+        return f": did you mean {names[nearest[0]]}?"
     return f"; see --help {owner}" if owner else f": choose one of {', '.join(sorted(known))}"
 
 

@@ -1,13 +1,12 @@
 """The command train.py: what a run leaves, what it refuses, and that a killed run can be taken up again."""
 
-import contextlib
 import csv
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from terminal import Terminal
 from torch import Tensor
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.training import cli
+from l2nnn_lightning.__main__ import evaluate, train
+from l2nnn_lightning.training.command import TrainCLI
 
 ROOT = Path(__file__).parents[2]
-
 
 pytestmark = [
     # Lightning 2.6 calls jsonargparse by names that it has deprecated since.
@@ -39,7 +38,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the checkout, nor inherits a run folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("L2NNN_RUN_DIR", raising=False)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -57,7 +55,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 def test_run_folder_holds_config_metrics_and_checkpoints(finished: Path) -> None:
     assert {"config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= set(snapshot(finished))
     config = yaml.safe_load((finished / "config.yaml").read_text())
-    assert config["model"]["init_args"]["network_args"] == {"dense": [6]}
+    assert config["model"]["init_args"]["network"]["init_args"]["dense"] == [6]
     assert config["trainer"]["max_epochs"] == 4
     hard = [float(row["val/hard"]) for row in rows(finished) if row["val/hard"]]
     assert hard == [0, 0, 1, 1]
@@ -68,26 +66,26 @@ def test_run_folder_holds_config_metrics_and_checkpoints(finished: Path) -> None
 
 
 def test_written_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
-    assert cli.train(["fit", "--config", str(finished / "config.yaml"), "--run_dir", str(tmp_path / "again")]) == 0
+    assert train(["fit", "--config", str(finished / "config.yaml"), "--run_dir", str(tmp_path / "again")]) == 0
     assert_same_state(tmp_path / "again", finished)
 
 
 def test_overrides_win_over_the_config(images: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "mine.yaml", images)
-    options = ["--model.omega=0.25", "--data.batch_size", "20", "--trainer.max_epochs=1"]
-    options.append("--model.network_args.dense=[3]")
-    assert cli.train(["--config", config, *options]) == 0
+    options = ["--model.objective.omega=0.25", "--data.batch_size", "20", "--trainer.max_epochs=1"]
+    options.append("--model.network.dense=[3]")
+    assert train(["--config", config, *options]) == 0
     run = tmp_path / "runs" / "mine" / "version_0"  # named after the config
     written = yaml.safe_load((run / "config.yaml").read_text())
-    assert written["model"]["init_args"]["omega"] == 0.25
+    assert written["model"]["init_args"]["objective"]["init_args"]["omega"] == 0.25
     assert written["data"]["init_args"]["batch_size"] == 20
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["hyper_parameters"]["network_args"] == {"dense": [3]}
+    assert state["hyper_parameters"]["network"]["init_args"]["dense"] == [3]
     assert state["global_step"] == 2
 
 
 def test_normal_run_says_what_matters_and_nothing_else(images: Path, tmp_path: Path, terminal: Terminal) -> None:
-    assert cli.train(["--config", write_config(tmp_path / "a.yaml", images), "--run_dir", "run"]) == 0
+    assert train(["--config", write_config(tmp_path / "a.yaml", images), "--run_dir", "run"]) == 0
     out, err = terminal.read()
     assert out == "run folder: run\n"
     lines = err.splitlines()
@@ -98,7 +96,7 @@ def test_normal_run_says_what_matters_and_nothing_else(images: Path, tmp_path: P
 
 def test_run_that_stays_soft_says_that_it_proves_nothing(images: Path, tmp_path: Path, terminal: Terminal) -> None:
     config = write_config(tmp_path / "a.yaml", images, trainer__callbacks=None, trainer__max_epochs=1)
-    assert cli.train(["--config", config, "--run_dir", "run"]) == 0
+    assert train(["--config", config, "--run_dir", "run"]) == 0
     assert "still in penalty mode and proves nothing" in terminal.read()[0]
     assert not Path("run/checkpoints/best.ckpt").exists()
     assert Path("run/checkpoints/last.ckpt").exists()
@@ -106,14 +104,10 @@ def test_run_that_stays_soft_says_that_it_proves_nothing(images: Path, tmp_path:
 
 def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.yaml", images, trainer__callbacks=None, trainer__max_epochs=1)
-    values = yaml.safe_load(Path(config).read_text())
-    values["model"] = {
-        "class_path": "l2nnn_lightning.OrdinaryClassifier",
-        "init_args": {"network": "mnist_small_plain", "network_args": {"channels": [2], "dense": [4]}},
-    }
-    Path(config).write_text(yaml.safe_dump(values))
-    assert cli.train(["--config", config, "--run_dir", "run"]) == 0
-    assert Path("run/checkpoints/best.ckpt").exists()
+    plain = ["--model", "OrdinaryClassifier", "--model.network", "PlainTwin", "--model.network.channels=[2]"]
+    assert train(["--config", config, *plain, "--run_dir", "run"]) == 0
+    best = torch.load("run/checkpoints/best.ckpt", weights_only=True)
+    assert best["hyper_parameters"]["network"]["class_path"] == "l2nnn_lightning.models.ordinary.PlainTwin"
 
 
 # --- bad input ---
@@ -122,22 +116,39 @@ def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "args", "message"),
     [
-        ({"model__omeega": 1.0}, [], "Option 'omeega' is not accepted"),
-        ({"trainer__max_epoch": 1}, [], "max_epoch"),
-        ({}, ["--bogus", "1"], "--bogus"),
+        ({"model__omeega": 1.0}, [], "L2NNNClassifier has no option 'omeega'"),
+        ({"model__network__dens": [6]}, [], "error: ConvL2NNN has no option 'dens': did you mean dense?\n"),
+        ({}, ["--model.objective.omga", "1"], "error: PaperLoss has no option 'omga': did you mean omega?\n"),
+        ({}, ["--model.optimizer.Lr", "1"], "error: ScaledAdam has no option 'Lr': did you mean lr?\n"),
+        ({}, ["--data.label_nois", "1"], "ImageFolderDataModule has no option 'label_nois': did you mean label_noise?\n"),
+        ({}, ["--model.network", "ConvL2NN"], "error: there is no class 'ConvL2NN': did you mean ConvL2NNN?\n"),
+        ({}, ["--model.objective", "PaperLos"], "error: there is no class 'PaperLos': did you mean PaperLoss?\n"),
+        ({}, ["--data", "MNIST5kDatamodule"], "there is no class 'MNIST5kDatamodule': did you mean MNIST5kDataModule?\n"),
+        ({"trainer__max_epoch": 1}, [], "Trainer has no option 'max_epoch': did you mean max_epochs?\n"),
+        ({}, ["--trainer.max_epoch", "1"], "Trainer has no option 'max_epoch': did you mean max_epochs?\n"),
+        ({}, ["--dta.batch_size", "1"], "error: there is no option --dta.batch_size: did you mean --data.batch_size?\n"),
+        ({}, ["--bogus", "1"], "error: there is no option --bogus; see train.py --help\n"),
+        ({}, ["--model.omega", "1"], "error: --model.omega has moved: use --model.objective.omega\n"),
+        ({}, ["--model.init_args.learning_rate=1"], "use --model.optimizer.lr\n"),
+        ({}, ["--model.network_args.dense", "[6]"], "use --model.network.dense\n"),
+        ({"model__omega": 1.0}, [], "a.yaml is of an earlier version: model.omega has moved to model.objective.omega\n"),
+        ({"model__network": "mlp"}, [], "is of an earlier version: networks are named by their class, such as ConvL2NNN"),
         ({}, ["--data.label_noise", "1.5"], "error: label_noise must be in [0, 1], got 1.5\n"),
         ({}, ["--data.label_noise", "much"], "label_noise"),
         ({}, ["--data.batch_size", "0"], "error: batch_size must be >= 1, got 0\n"),
         ({}, ["--data.val_size", "5000"], "val_size must be smaller"),
         ({}, ["--data.root", "/nowhere"], "/nowhere is not a folder"),
         ({}, ["--data", "Nothing"], "Nothing"),
-        ({}, ["--model.network", "resnet"], "network must be one of mnist_small,"),
-        ({}, ["--model.network_args", "{width: 3}"], "'width'"),
-        ({}, ["--model.omega", "-1"], "error: omega must be at least 0, got -1.0\n"),
+        ({}, ["--model.network", "my_networks.Net"], "my_networks"),
+        ({}, ["--model.network", "torch.optim.Adam"], "torch.optim.Adam"),
+        ({}, ["--model.optimizer.lr", "0"], "error: lr must be positive, got 0.0\n"),
+        ({}, ["--model.scheduler.warmup_steps", "-1"], "error: warmup_steps must be at least 0, got -1\n"),
+        ({}, ["--model.network.activation", "tanh"], "activation must be one of"),
+        ({}, ["--model.objective.omega", "-1"], "error: omega must be at least 0, got -1.0\n"),
         ({}, ["--model.penalty_weight", "-1"], "error: penalty_weight must be at least 0, got -1.0\n"),
         ({}, ["--model.radii", "[0.5, 0.5]"], "radii must hold one or more different values"),
-        ({}, ["--trainer.max_epochs", "x"], "\"trainer.max_epochs\": expected <class 'int'>, got x\n"),
-        ({}, ["--seed_everything", "x"], "expected <class 'bool'> or <class 'int'>, got x\n"),
+        ({}, ["--trainer.max_epochs", "x"], '"trainer.max_epochs": expected int, got x\n'),
+        ({}, ["--seed_everything", "x"], "expected bool or int, got x\n"),
         ({}, ["--trainer.accelerator", "abacus"], "abacus"),
         ({}, ["--trainer.devices", "0"], "devices"),
         ({}, ["--optimizer", "SGD"], "--optimizer"),
@@ -162,7 +173,7 @@ def test_bad_value_is_refused_in_one_line(
     args: list[str],
     message: str,
 ) -> None:
-    line = terminal.error_line(cli.train, "--config", write_config(tmp_path / "a.yaml", images, **changes), *args)
+    line = terminal.error_line(train, "--config", write_config(tmp_path / "a.yaml", images, **changes), *args)
     assert message in line
     assert len(line) < 700
 
@@ -170,7 +181,8 @@ def test_bad_value_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["test"], "train.py has no command 'test'"),
+        (["test"], "error: train.py has no command 'test': use 'fit', or nothing; evaluate with evaluate.py\n"),
+        (["--confg", "a.yaml"], "error: there is no option --confg: did you mean --config?\n"),
         (["--config", "nothing.yaml"], "there is no config nothing.yaml"),
         (["--config", "torn.yaml"], "error: Problems parsing config"),
         (["--config", "binary.yaml"], "error: "),
@@ -179,7 +191,7 @@ def test_bad_value_is_refused_in_one_line(
 def test_bad_command_or_config_is_refused_in_one_line(terminal: Terminal, args: list[str], message: str) -> None:
     Path("torn.yaml").write_text("model: [a, b\n  c: }")
     Path("binary.yaml").write_bytes(bytes(range(256)))
-    assert message in terminal.error_line(cli.train, *args)
+    assert message in terminal.error_line(train, *args)
 
 
 class Harmful:
@@ -202,13 +214,13 @@ def damaged_checkpoints(good: bytes) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("command", [cli.train, cli.evaluate])
+@pytest.mark.parametrize("command", [train, evaluate])
 def test_damaged_checkpoint_is_refused_and_never_executed(
     finished: Path, images: Path, tmp_path: Path, terminal: Terminal, command: Callable[..., int]
 ) -> None:
     for name, content in damaged_checkpoints((finished / "checkpoints" / "last.ckpt").read_bytes()).items():
         Path(name).write_bytes(content)
-    config = ["--config", write_config(tmp_path / "a.yaml", images)] if command is cli.train else ["--output", "out"]
+    config = ["--config", write_config(tmp_path / "a.yaml", images)] if command is train else ["--output", "out"]
     for path in sorted(tmp_path.glob("*.ckpt")):
         line = terminal.error_line(command, *config, "--ckpt_path", path.name)
         assert line.startswith(f"error: {path.name} "), path.name
@@ -222,7 +234,7 @@ def test_existing_run_is_refused_and_left_untouched(
 ) -> None:
     before = snapshot(finished)
     line = terminal.error_line(
-        cli.train, "--config", write_config(tmp_path / "a.yaml", images), "--run_dir", str(finished)
+        train, "--config", write_config(tmp_path / "a.yaml", images), "--run_dir", str(finished)
     )
     assert "already holds a run: choose another --run_dir" in line
     assert snapshot(finished) == before
@@ -232,9 +244,9 @@ def test_checkpoint_of_another_network_is_refused(
     finished: Path, images: Path, tmp_path: Path, terminal: Terminal
 ) -> None:
     before = snapshot(finished)
-    config = write_config(tmp_path / "a.yaml", images, model__network_args={"dense": [7]})
+    config = write_config(tmp_path / "a.yaml", images, model__network__dense=[7])
     line = terminal.error_line(
-        cli.train, "--config", config, "--ckpt_path", str(finished / "checkpoints" / "last.ckpt")
+        train, "--config", config, "--ckpt_path", str(finished / "checkpoints" / "last.ckpt")
     )
     assert "was written by another network" in line
     assert snapshot(finished) == before
@@ -247,7 +259,7 @@ def test_checkpoint_without_training_state_is_refused(
     del checkpoint["optimizer_states"]
     torch.save(checkpoint, "weights.ckpt")
     line = terminal.error_line(
-        cli.train, "--config", write_config(tmp_path / "a.yaml", images), "--ckpt_path", "weights.ckpt"
+        train, "--config", write_config(tmp_path / "a.yaml", images), "--ckpt_path", "weights.ckpt"
     )
     assert "weights.ckpt holds weights only" in line
 
@@ -277,38 +289,48 @@ for argv in (["train.py", "--config", "a.yaml", "--data.label_noise=1.5"], ["eva
 # --- resuming ---
 
 
-class Killer(pl.Callback):
-    """End the process in mid-epoch as a power cut would: no handler runs, nothing is flushed."""
+class Sender(pl.Callback):
+    """Send the process a signal in mid-epoch; SIGKILL ends it as a power cut does: no handler runs."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, number: signal.Signals, step: int) -> None:
+        self.number, self.step = number, step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), self.number)
 
 
-def train_and_be_killed(args: list[str], step: int) -> None:
-    """Run the command in a forked process, which spares it the imports, until it kills itself."""
+def train_until(number: signal.Signals, step: int, args: list[str]) -> tuple[int, str]:
+    """Run the program in a forked process, which spares it the imports, until it sends itself a signal.
+
+    Returns:
+        The exit code, or minus the signal; standard error. No process of its group is left.
+    """
     child = os.fork()
     if child == 0:
+        code: Any = 77  # it should never come to this
         try:
-            with contextlib.suppress(Exception):
-                build = cli.TrainCLI.instantiate_trainer
+            os.setsid()
+            os.dup2(os.open("stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+            build = TrainCLI.instantiate_trainer
 
-                def with_killer(self: cli.TrainCLI, **kwargs: Any) -> pl.Trainer:
-                    trainer = build(self, **kwargs)
-                    trainer.callbacks.insert(0, Killer(step))  # type: ignore[attr-defined]
-                    return trainer
+            def with_sender(self: TrainCLI, **kwargs: Any) -> pl.Trainer:
+                trainer = build(self, **kwargs)
+                trainer.callbacks.insert(0, Sender(number, step))  # type: ignore[attr-defined]
+                return trainer
 
-                cli.TrainCLI.instantiate_trainer = with_killer  # type: ignore[method-assign]
-                cli.train(args)
-                traceback.print_stack()
+            TrainCLI.instantiate_trainer = with_sender  # type: ignore[method-assign]
+            sys.argv = ["train.py", *args]
+            code = train()
+        except SystemExit as end:
+            code = end.code
         finally:
-            os._exit(77)  # it should never come to this
+            os._exit(code)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == 9
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child, 0)
+    return os.waitstatus_to_exitcode(status), Path("stderr.txt").read_text()
 
 
 def tensors(run: Path) -> dict[str, Tensor]:
@@ -331,12 +353,12 @@ def assert_same_state(run: Path, other: Path) -> None:
 def test_killed_run_is_resumed_bit_for_bit(images: Path, tmp_path: Path, step: int, augment: str) -> None:
     changes: dict[str, Any] = {"data__augment": augment, "data__label_noise": 0.2}
     config = write_config(tmp_path / "a.yaml", images, **changes)
-    assert cli.train(["--config", config, "--run_dir", "whole"]) == 0
-    train_and_be_killed(["--config", config, "--run_dir", "torn"], step)
+    assert train(["--config", config, "--run_dir", "whole"]) == 0
+    assert train_until(signal.SIGKILL, step, ["--config", config, "--run_dir", "torn"])[0] == -signal.SIGKILL
     last = torch.load("torn/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == step // 4 * 4
     torch.rand(7)  # what the generators hold must not matter
-    assert cli.train(["--ckpt_path", "torn/checkpoints/last.ckpt"]) == 0  # its own config is found
+    assert train(["--ckpt_path", "torn/checkpoints/last.ckpt"]) == 0  # its own config is found
     assert_same_state(Path("torn"), Path("whole"))
     keys = list(rows(Path("whole"))[0])
     whole = [[row[key] for key in keys] for row in rows(Path("whole"))]
@@ -357,7 +379,7 @@ def test_resumed_run_drops_the_rows_of_an_epoch_that_it_repeats(finished: Path, 
     with (run / "metrics.csv").open("a") as file:
         file.write(",".join("99" if key in ("epoch", "step") else "" for key in before[0]) + "\n")
     assert checkpoint["global_step"] == 16
-    assert cli.train(["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs=5"]) == 0
+    assert train(["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs=5"]) == 0
     after = rows(run)
     assert [row["step"] for row in after] == [row["step"] for row in before] + ["19", "19"]
     shared = before[0].keys()
@@ -368,7 +390,7 @@ def test_resuming_into_another_run_is_refused(finished: Path, tmp_path: Path, te
     Path("other").mkdir()
     Path("other/metrics.csv").write_text("epoch,step\n")
     last = str(finished / "checkpoints" / "last.ckpt")
-    assert "already holds a run" in terminal.error_line(cli.train, "--ckpt_path", last, "--run_dir", "other")
+    assert "already holds a run" in terminal.error_line(train, "--ckpt_path", last, "--run_dir", "other")
     assert Path("other/metrics.csv").read_text() == "epoch,step\n"
 
 
@@ -376,12 +398,39 @@ def test_config_of_a_resumed_run_starts_afresh(finished: Path, tmp_path: Path) -
     for name, content in snapshot(finished).items():
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).write_bytes(content)
-    assert cli.train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs=5"]) == 0
-    assert cli.train(["--config", "run/config.yaml", "--run_dir", "new"]) == 0
+    assert train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs=5"]) == 0
+    assert train(["--config", "run/config.yaml", "--run_dir", "new"]) == 0
     assert torch.load("new/checkpoints/last.ckpt", weights_only=True)["global_step"] == 20
     assert [row["epoch"] for row in rows(Path("new"))] == list("0011223344")
 
 
 def test_resuming_needs_a_config(finished: Path, tmp_path: Path, terminal: Terminal) -> None:
     Path("lonely.ckpt").write_bytes((finished / "checkpoints" / "last.ckpt").read_bytes())
-    assert "give one with --config" in terminal.error_line(cli.train, "--ckpt_path", "lonely.ckpt")
+    assert "give one with --config" in terminal.error_line(train, "--ckpt_path", "lonely.ckpt")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("step", [1, 6])
+def test_stopped_run_says_how_to_go_on(images: Path, tmp_path: Path, number: Any, code: int, step: int) -> None:
+    config = write_config(tmp_path / "a.yaml", images)
+    ended, err = train_until(number, step, ["--config", config, "--run_dir", "torn"])
+    assert ended == code, err
+    lines = [line for line in err.splitlines() if not line.startswith("epoch ")]
+    todo = "resume with: python train.py --ckpt_path torn/checkpoints/last.ckpt"
+    assert lines == [f"stopped; run folder: torn; {todo if step > 4 else 'no epoch was finished: start again'}"], err
+    if step > 4:
+        assert train(todo.split()[4:]) == 0
+        assert torch.load("torn/checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
+
+
+def test_bug_in_the_middle_of_a_training_keeps_its_traceback(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the user's fault, so it must not look like bad input."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("operands could not be broadcast")
+
+    monkeypatch.setattr("l2nnn_lightning.training.callbacks.EpochLines.on_train_epoch_end", broken)
+    with pytest.raises(ValueError, match="operands could not be broadcast"):
+        train(["--config", write_config(tmp_path / "a.yaml", images)])
