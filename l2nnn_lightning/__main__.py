@@ -35,10 +35,10 @@ _COMMANDS = {
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
     "demo": ("", "experiments.demo:run_demo", "train on embedded digits and evaluate"),
-    "study": ("", "experiments.study.command:run_study", "the paper's tables"),
+    "study": ("", "experiments.study.run:run_study", "the paper's tables"),
     "benchmark": (
         "",
-        "experiments.benchmark.command:run_benchmark",
+        "experiments.benchmark.run:run_benchmark",
         "what things cost, as ratios",
     ),
     "dashboard": (
@@ -121,11 +121,11 @@ def _exit_code(error: Exception) -> int | None:
     """Return 2 for bad input, 1 for work that failed for a known reason, None for a bug."""
     if isinstance(error, ArgumentError):
         return 2
-    from l2nnn_lightning.data.errors import LostProcessError, UserError  # loaded already, where one can be raised
+    from l2nnn_lightning.data.errors import FailedWorkError, UserError  # loaded already, where one can be raised
 
     if isinstance(error, UserError):
         return 2
-    return 1 if isinstance(error, LostProcessError) else None
+    return 1 if isinstance(error, FailedWorkError) else None
 
 
 def _load(place: str) -> Any:

@@ -10,8 +10,9 @@ from made_up_images import SHAPE
 
 from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.models import ConvL2NNN, NetworkFactory
-from l2nnn_lightning.training.objectives import ObjectiveFactory, PaperLoss
+from l2nnn_lightning.training.objectives import ObjectiveFactory
 from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.paper_loss import PaperLoss
 from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 #: What test modules that train leave out of the warnings.

@@ -15,16 +15,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
     The mode of every submodule and ``requires_grad`` of every parameter are put back on exit. Parameters need no
     gradient inside, which spares the graph of parametrized weights; input gradients are taken with
-    ``torch.autograd.grad``, so no ``.grad`` is filled. Works inside ``torch.no_grad`` and
-    ``torch.inference_mode`` (Lightning's validation and test), provided the inputs are cloned inside.
-
-    Example:
-        >>> layer = nn.Linear(2, 2)
-        >>> with undisturbed(layer):
-        ...     layer.training, layer.weight.requires_grad
-        (False, False)
-        >>> layer.training, layer.weight.requires_grad
-        (True, True)
+    ``torch.autograd.grad``. Works inside ``torch.no_grad`` and ``torch.inference_mode`` (Lightning's validation and
+    test), provided the inputs are cloned inside.
     """
     modes = [(module, module.training) for module in model.modules()]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,20 +1,13 @@
 """What every attack takes and gives back, and how its success is measured."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = [
-    "AttackResult",
-    "NormKind",
-    "check_at_least",
-    "check_batch",
-    "check_logits",
-    "check_positive",
-    "distance",
-    "spread",
-]
+__all__ = ["AttackResult", "NormKind", "check_at_least", "check_batch", "check_positive"]
+__all__ += ["distance", "spread"]
 
 NormKind = Literal["L2", "Linf"]
 
@@ -37,11 +30,7 @@ class AttackResult(NamedTuple):
 
 
 def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) -> None:
-    """Refuse a batch that an attack in the box [0, 1] would misread.
-
-    Raises:
-        ValueError: if shapes do not fit, labels are no integers, or a pixel lies outside [0, 1] or is NaN.
-    """
+    """Refuse, by a ValueError, a batch that an attack in the box [0, 1] would misread."""
     if images.dtype not in (torch.float32, torch.float64) or images.dim() < 2:
         raise ValueError(
             f"images must be a float32 or float64 batch, got {images.dtype} of shape {tuple(images.shape)}"
@@ -50,49 +39,32 @@ def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) ->
         raise ValueError(f"labels must be {len(images)} integers, got {labels.dtype} of shape {tuple(labels.shape)}")
     if radius is not None and radius.shape != labels.shape:
         raise ValueError(f"radius must have shape {tuple(labels.shape)}, got {tuple(radius.shape)}")
-    if images.numel() > 0:
-        lowest, highest = (bound.item() for bound in images.aminmax())
-        if not (lowest >= 0 and highest <= 1):
-            raise ValueError(
-                f"images must lie in [0, 1], got values from {lowest:.4g} to {highest:.4g}: "
-                "put any standardisation inside the model"
-            )
-
-
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Refuse a model that gives no logits of at least two labels, or labels that it does not have.
-
-    Raises:
-        ValueError: saying what was found instead.
-    """
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
-    if labels.numel() > 0 and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+    lowest, highest = (bound.item() for bound in images.aminmax()) if images.numel() > 0 else (0, 1)
+    if not (lowest >= 0 and highest <= 1):
         raise ValueError(
-            f"labels must lie in [0, {logits.shape[1] - 1}], got {int(labels.min())} to {int(labels.max())}"
+            f"images must lie in [0, 1], got values from {lowest:.4g} to {highest:.4g}: "
+            "put any standardisation inside the model"
         )
 
 
-def check_at_least(lowest: int, **settings: int) -> None:
-    """Refuse a setting below ``lowest``.
-
-    Raises:
-        ValueError: naming the first such setting.
-    """
+def check_at_least(lowest: int, **settings: int | None) -> None:
+    """Refuse, by a ValueError that names it, a setting below ``lowest``; None means that it is not set."""
     for name, value in settings.items():
-        if value < lowest:
-            raise ValueError(f"{name} must be at least {lowest}, got {value}")
+        if value is not None and not value >= lowest:
+            raise ValueError(f"{name} must be >= {lowest}, got {value}")
 
 
 def check_positive(**settings: float | None) -> None:
-    """Refuse a setting that is not a positive finite number; None means that it is not set.
-
-    Raises:
-        ValueError: naming the first such setting.
-    """
+    """Refuse, by a ValueError that names it, a setting that is not positive and finite; None means not set."""
     for name, value in settings.items():
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name} must be a positive number, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse, by a ValueError that names them, a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
 
 
 def distance(images: Tensor, originals: Tensor, norm_kind: NormKind) -> Tensor:

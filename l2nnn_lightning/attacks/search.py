@@ -123,16 +123,10 @@ class Rows:
         beyond = torch.where(self.lower.amax(1) > 0, beyond, self.upper.amin(1))
         self.c = torch.where(mask, torch.where(upper < torch.inf, between, beyond), self.c)
         self.point = torch.where(spread(mask, self.point), self.start, self.point)
-        for state, blank in (
-            (self.mean, 0.0),
-            (self.square, 0.0),
-            (self.step, 0),
-            (self.found, False),
-            (self.loss, torch.inf),
-            (self.loss_before, torch.inf),
-            (self.window_start, 0),
-        ):
-            state.masked_fill_(spread(mask, state), blank)
+        for state in (self.mean, self.square, self.step, self.found, self.window_start):
+            state.masked_fill_(spread(mask, state), 0)
+        for state in (self.loss, self.loss_before):
+            state.masked_fill_(mask, torch.inf)
 
     def _turn(self) -> Tensor:
         return (self.search % self.goals.shape[1])[:, None]

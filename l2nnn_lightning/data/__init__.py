@@ -1,14 +1,13 @@
 """LightningDataModules: images, label noise, and adversarial batches."""
 
-from l2nnn_lightning.data.adversarial import LinfAttack, pgd_linf_images
-from l2nnn_lightning.data.batch import Batch
+from l2nnn_lightning.attacks.training import LinfAttack
+from l2nnn_lightning.data.batch import Batch, to_float
 from l2nnn_lightning.data.cifar10 import CIFAR10DataModule
 from l2nnn_lightning.data.image_folder import ImageFolderDataModule
 from l2nnn_lightning.data.image_set import ImageSet
 from l2nnn_lightning.data.mnist import FashionMNISTDataModule, MNIST5kDataModule, MNISTDataModule
 from l2nnn_lightning.data.module import ImageDataModule
 from l2nnn_lightning.data.registry import DATAMODULES, build_datamodule
-from l2nnn_lightning.data.samplers import ShardSampler
 
 __all__ = [
     "DATAMODULES",
@@ -21,7 +20,6 @@ __all__ = [
     "LinfAttack",
     "MNIST5kDataModule",
     "MNISTDataModule",
-    "ShardSampler",
     "build_datamodule",
-    "pgd_linf_images",
+    "to_float",
 ]

@@ -13,16 +13,7 @@ Augmentation = Literal["none", "shift", "affine", "flip", "flip_crop"]
 
 
 def random_crop(image: Tensor, padding: int) -> Tensor:
-    """Move each image by up to ``padding`` pixels in each direction, filling with zeros.
-
-    Args:
-        image: any type.
-        padding: the largest move in pixels, >= 0.
-
-    Shape:
-        - image: (B, C, H, W)
-        - Output: (B, C, H, W)
-    """
+    """Move each image, (B, C, H, W) of any type, by up to ``padding`` >= 0 pixels each way, filling with zeros."""
     height, width = image.shape[-2:]
     padded = F.pad(image, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (B, C, 2p+1, 2p+1, H, W)
@@ -31,12 +22,7 @@ def random_crop(image: Tensor, padding: int) -> Tensor:
 
 
 def random_flip(image: Tensor) -> Tensor:
-    """Mirror each image left to right with probability 1/2.
-
-    Shape:
-        - image: (B, C, H, W)
-        - Output: (B, C, H, W)
-    """
+    """Mirror each image, (B, C, H, W), left to right with probability 1/2."""
     is_flipped = torch.rand(len(image), 1, 1, 1, device=image.device) < 0.5
     return torch.where(is_flipped, image.flip(-1), image)
 
@@ -48,12 +34,8 @@ def random_affine(image: Tensor, strength: float) -> Tensor:
     6 degrees), and the image moves by up to ``strength / 4`` of its side. Pixels are interpolated linearly.
 
     Args:
-        image: any type; whole numbers are rounded.
+        image: (B, C, H, W) of any type; whole numbers are rounded.
         strength: the size of the change, >= 0.
-
-    Shape:
-        - image: (B, C, H, W)
-        - Output: (B, C, H, W)
     """
     draw = torch.rand(6, len(image), device=image.device) * 2 - 1
     turn, shear, wide, high = strength * draw[:4]

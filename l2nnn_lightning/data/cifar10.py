@@ -1,14 +1,25 @@
 """CIFAR-10 through torchvision."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torchvision
 from torch import Tensor
 
-from l2nnn_lightning.data.adversarial import LinfAttack
+from l2nnn_lightning.attacks.training import LinfAttack
 from l2nnn_lightning.data.download import download, missing
 from l2nnn_lightning.data.module import ImageDataModule
 
 __all__ = ["CIFAR10DataModule"]
+
+_PAIRS = {
+    "truck": "automobile",
+    "bird": "airplane",
+    "deer": "horse",
+    "cat": "dog",
+    "dog": "cat",
+}  # Patrini et al., 2017
 
 
 class CIFAR10DataModule(ImageDataModule):
@@ -16,23 +27,9 @@ class CIFAR10DataModule(ImageDataModule):
 
     name = "CIFAR10"
     default_attack = LinfAttack(eps=8 / 255, steps=7, step_size=2 / 255)  # Madry et al., 2018
-    default_noise_pairs = {  # noqa: RUF012 (declared as a class variable, never changed). Patrini et al., 2017
-        "truck": "automobile",
-        "bird": "airplane",
-        "deer": "horse",
-        "cat": "dog",
-        "dog": "cat",
-    }
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Three channels of 32x32 pixels."""
-        return 3, 32, 32
-
-    @property
-    def label_names(self) -> list[str]:
-        """The kinds of things shown."""
-        return ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    default_noise_pairs: ClassVar[Mapping[str, str] | None] = _PAIRS
+    image_shape = (3, 32, 32)
+    label_names = "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
 
     def prepare_data(self) -> None:
         """Download what is missing; called by one process of each machine."""

@@ -15,11 +15,7 @@ _TIMEOUT_S = 10.0  # of each connection and each read; without one, a firewall t
 
 
 def download(fetch: Callable[[], object], name: str, folder: Path) -> None:
-    """Call ``fetch`` with a timeout on the network; its progress bar goes to stderr.
-
-    Raises:
-        UserError: if the data set cannot be fetched or stored.
-    """
+    """Call ``fetch`` with a timeout on the network; a UserError if the data set cannot be fetched or stored."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:

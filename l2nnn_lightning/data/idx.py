@@ -1,7 +1,4 @@
-"""The idx format of the MNIST family, read straight from the compressed files.
-
-torchvision reads only what it has unpacked beside them, which a read-only folder of data sets does not allow.
-"""
+"""The idx format of MNIST; torchvision would have to unpack the files first, which a read-only folder forbids."""
 
 import gzip
 import math
@@ -16,27 +13,16 @@ from l2nnn_lightning.data.errors import UserError
 
 __all__ = ["find_idx", "read_idx"]
 
-_UNSIGNED_BYTE = 0x08
-
 
 def find_idx(folder: Path, name: str) -> Path | None:
     """Return the unpacked file, else the compressed one, else None."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read an idx file of bytes, compressed if its name ends in ``.gz``.
+    """Read an idx file of bytes, compressed if its name ends in ``.gz``; a UserError if it is damaged.
 
     The header is two zero bytes, the type, the number of dimensions, and each dimension as a big-endian 32-bit number.
-
-    Returns:
-        A uint8 tensor of the shape that the header names.
-
-    Raises:
-        UserError: if the file is damaged.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -44,6 +30,6 @@ def read_idx(path: Path) -> Tensor:
         content = b""
     rank = content[3] if len(content) > 3 else 0
     shape = np.frombuffer(content[4 : 4 + 4 * rank].ljust(4 * rank, b"\0"), dtype=">u4").tolist()
-    if content[:3] != bytes((0, 0, _UNSIGNED_BYTE)) or len(content) != 4 + 4 * rank + math.prod(shape):
+    if content[:3] != bytes((0, 0, 8)) or len(content) != 4 + 4 * rank + math.prod(shape):
         raise UserError(f"{path} is damaged: delete it, so that it can be fetched again")
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape).copy())

@@ -24,16 +24,17 @@ class LabelledFiles(NamedTuple):
     paths: list[Path]
     labels: Tensor
 
+    def where(self, mask: Tensor) -> "LabelledFiles":
+        """Take those where ``mask``, (N,), is true."""
+        return LabelledFiles([self.paths[row] for row in mask.nonzero().flatten().tolist()], self.labels[mask])
+
 
 def find_images(root: Path, test_fraction: float) -> tuple[list[str], LabelledFiles, LabelledFiles]:
-    """List label names, training and test images.
+    """List label names, sorted, training and test images, both by label and path.
 
     Args:
         root: holds ``train/<label>/`` and ``test/<label>/``, or ``<label>/``.
         test_fraction: share of each label taken for testing in the second case; the same images every time.
-
-    Returns:
-        The sorted label names, the training images, the test images; images sorted by label and path.
 
     Raises:
         UserError: if the folder is missing, has another layout, or leaves a split empty.
@@ -41,18 +42,15 @@ def find_images(root: Path, test_fraction: float) -> tuple[list[str], LabelledFi
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: set root to the folder that holds one folder of images per label")
     train, test = root / "train", root / "test"
-    if train.is_dir() != test.is_dir():
-        here, gone = (train, test) if train.is_dir() else (test, train)
-        raise UserError(
-            f"{here} exists but {gone} does not: add it, or put the folders of the labels directly in {root}"
-        )
-    if train.is_dir():
-        names, train_files = _list_labels(train)
-        test_names, test_files = _list_labels(test)
+    if train.is_dir() and test.is_dir():
+        (names, train_files), (test_names, test_files) = _list_labels(train), _list_labels(test)
         if names != test_names:
             odd = sorted(set(names) ^ set(test_names))
             raise UserError(f"{train} and {test} must have the same labels, but only one of them has: {', '.join(odd)}")
         return names, train_files, test_files
+    for here, gone in ((train, test), (test, train)):
+        if here.is_dir():
+            raise UserError(f"{here} exists but {gone} does not: add it, or put the labels' folders directly in {root}")
     names, files = _list_labels(root)
     is_test = stratified_mask(files.labels, test_fraction, seed=0)
     for split, chosen in (("train", ~is_test), ("test", is_test)):
@@ -61,7 +59,7 @@ def find_images(root: Path, test_fraction: float) -> tuple[list[str], LabelledFi
                 f"{root}: a label would have no {split} images with test_fraction {test_fraction}: "
                 "add images or change test_fraction"
             )
-    return names, _choose(files, ~is_test), _choose(files, is_test)
+    return names, files.where(~is_test), files.where(is_test)
 
 
 def decode(path: Path, channels: int, image_size: int | None) -> npt.NDArray[np.uint8]:
@@ -81,9 +79,9 @@ def decode(path: Path, channels: int, image_size: int | None) -> npt.NDArray[np.
                 image = image.crop((left, top, left + side, top + side))
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+    except UserError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} cannot be read as an image ({error}): repair it or remove it") from error
     return pixels.transpose(2, 0, 1)
 
@@ -95,17 +93,10 @@ def _list_labels(folder: Path) -> tuple[list[str], LabelledFiles]:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
+        images = (path for path in (folder / name).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(path for path in images if not path.name.startswith("."))
         if not found:
             raise UserError(f"{folder / name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         paths += found
         labels += [label] * len(found)
     return names, LabelledFiles(paths, torch.tensor(labels, dtype=torch.int64))
-
-
-def _choose(files: LabelledFiles, mask: Tensor) -> LabelledFiles:
-    return LabelledFiles([files.paths[row] for row in mask.nonzero().flatten().tolist()], files.labels[mask])

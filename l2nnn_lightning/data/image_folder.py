@@ -3,27 +3,26 @@
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from l2nnn_lightning.data.adversarial import LinfAttack
+from l2nnn_lightning.attacks.result import check_at_least
+from l2nnn_lightning.attacks.training import LinfAttack
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_files import LabelledFiles, decode, find_images
 from l2nnn_lightning.data.module import ImageDataModule
 
 __all__ = ["ImageFolderDataModule"]
 
-_MEMORY_LIMIT = 4 * 2**30
-
 
 class ImageFolderDataModule(ImageDataModule):
     """Images in folders named after their labels.
 
     Either ``root/train/<label>/*.png`` and ``root/test/<label>/*.png``, or ``root/<label>/*.png``, of which a fraction
-    of each label is then kept for testing. Labels are numbered by sorted name, images ordered by label and path. All
-    images of a split are decoded once and held in memory as bytes, at most 4 GiB.
+    of each label is then kept for testing. Labels are numbered by sorted name. All images of a split are decoded once
+    and held in memory as bytes, at most 4 GiB.
 
     Args:
         image_size: cut a centred square from each image and resize it to this many pixels a side; by default images
@@ -39,24 +38,18 @@ class ImageFolderDataModule(ImageDataModule):
 
     name = "ImageFolder"
     default_attack = LinfAttack(eps=8 / 255, steps=7, step_size=2 / 255)
+    memory_limit: ClassVar[int] = 4 * 2**30
 
     def __init__(
-        self,
-        image_size: int | None = None,
-        channels: Literal[1, 3] = 3,
-        test_fraction: float = 0.2,
-        **kwargs: Any,
+        self, image_size: int | None = None, channels: Literal[1, 3] = 3, test_fraction: float = 0.2, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"image_size must be >= 1, got {image_size}")
+        check_at_least(1, image_size=image_size)
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {channels}")
         if not 0 < test_fraction < 1:
             raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
-        self.image_size = image_size
-        self.channels = channels
-        self.test_fraction = test_fraction
+        self.image_size, self.channels, self.test_fraction = image_size, channels, test_fraction
 
     @property
     def label_names(self) -> list[str]:
@@ -75,11 +68,11 @@ class ImageFolderDataModule(ImageDataModule):
         """Decode all images of a split."""
         paths, labels = self._files[1] if train else self._files[2]
         shape = self.image_shape
-        size = len(paths) * math.prod(shape)
-        if size > _MEMORY_LIMIT:
+        size, limit = len(paths) * math.prod(shape) / 2**30, self.memory_limit / 2**30
+        if size > limit:
             raise UserError(
-                f"the {len(paths)} images would take {size / 2**30:.1f} GiB of memory, more than the limit of "
-                f"{_MEMORY_LIMIT / 2**30:.0f} GiB: set image_size below {min(shape[1:])}"
+                f"the {len(paths)} images would take {size:.1f} GiB of memory, more than the limit of {limit:.0f} GiB: "
+                f"set image_size below {min(shape[1:])}"
             )
         images = torch.empty(len(paths), *shape, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:

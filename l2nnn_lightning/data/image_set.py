@@ -16,22 +16,12 @@ class ImageSet(Dataset[Batch]):
     argument, a batch costs one ``index_select`` instead of B Python calls.
 
     Args:
-        images: uint8 in [0, 255].
-        labels: int64, what a training step sees.
-        clean_labels: int64, the labels before label noise; ``labels`` where there is none.
-
-    Shape:
-        - images: (N, C, H, W)
-        - labels, clean_labels: (N,)
+        images: (N, C, H, W), uint8 in [0, 255].
+        labels: (N,), int64, what a training step sees.
+        clean_labels: (N,), int64, the labels before label noise; ``labels`` where there is none.
 
     Raises:
         ValueError: if types or sizes do not fit.
-
-    Example:
-        >>> images = torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1, 1)
-        >>> split = ImageSet(images, torch.tensor([7, 8, 9]))
-        >>> split.__getitems__([2, 0]).label
-        tensor([9, 7])
     """
 
     def __init__(self, images: Tensor, labels: Tensor, clean_labels: Tensor | None = None) -> None:
@@ -41,9 +31,7 @@ class ImageSet(Dataset[Batch]):
         for name, value in (("labels", labels), ("clean_labels", clean_labels)):
             if value.dtype != torch.int64 or value.shape != images.shape[:1]:
                 raise ValueError(f"{name} must be int64 ({len(images)},), got {value.dtype} {tuple(value.shape)}")
-        self.images = images
-        self.labels = labels
-        self.clean_labels = clean_labels
+        self.images, self.labels, self.clean_labels = images, labels, clean_labels
 
     @property
     def is_mislabeled(self) -> Tensor:

@@ -1,7 +1,8 @@
 """Wrong labels: uniformly random, by confusable classes, by a matrix, or as recorded in a file (section 3.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from l2nnn_lightning.data.errors import UserError
 
-__all__ = ["asymmetric_noise", "labels_from_file", "symmetric_noise", "transition_from_file", "transition_noise"]
+__all__ = ["LabelNoise", "asymmetric_noise", "labels_from_file", "name_pairs", "symmetric_noise"]
+__all__ += ["transition_from_file", "transition_noise"]
 
+LabelNoise = Literal["symmetric", "asymmetric", "transition", "file"]
 # How far the sum of written probabilities may be from 1.
 _SUM_TOLERANCE = 1e-4
 
@@ -23,15 +26,6 @@ def symmetric_noise(labels: Tensor, fraction: float, num_labels: int, generator:
         fraction: in [0, 1]; exactly ``round(fraction * N)`` labels are redrawn.
         num_labels: K, the new labels are drawn from 0 .. K-1.
         generator: source of randomness.
-
-    Returns:
-        The noisy labels, int64 (N,).
-
-    Example:
-        >>> labels = torch.zeros(1000, dtype=torch.int64)
-        >>> noisy = symmetric_noise(labels, 0.5, 10, torch.Generator().manual_seed(0))
-        >>> bool(400 < (noisy != labels).sum() < 500)
-        True
     """
     count = round(fraction * len(labels))
     chosen = torch.randperm(len(labels), generator=generator)[:count]
@@ -51,9 +45,6 @@ def asymmetric_noise(
         transition: class -> the class it is taken for. Classes that are not listed keep their labels.
         generator: source of randomness.
 
-    Returns:
-        The noisy labels, int64 (N,).
-
     References:
         Patrini et al., "Making Deep Neural Networks Robust to Label Noise", CVPR 2017, section 5.
 
@@ -69,16 +60,22 @@ def asymmetric_noise(
     return noisy
 
 
+def name_pairs(names: Sequence[str], pairs: Mapping[str, str] | None) -> dict[int, int]:
+    """Number the labels of ``pairs``; without any, each label is taken for the next one.
+
+    Raises:
+        UserError: if a pair has a label that is not in ``names``.
+    """
+    if pairs is None:
+        return {label: (label + 1) % len(names) for label in range(len(names))}
+    for name in [*pairs, *pairs.values()]:
+        if name not in names:
+            raise UserError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
+    return {names.index(source): names.index(target) for source, target in pairs.items()}
+
+
 def transition_noise(labels: Tensor, matrix_KK: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw each label anew from the row of its class: class-dependent noise.
-
-    Args:
-        labels: int64 (N,), in 0 .. K-1.
-        matrix_KK: the probability that a label of the row's class becomes the column's; rows sum to 1.
-        generator: source of randomness.
-
-    Returns:
-        The noisy labels, int64 (N,).
+    """Draw each label, int64 (N,), anew from the row of its class: class-dependent noise.
 
     Example:
         >>> matrix = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
@@ -94,69 +91,51 @@ def transition_noise(labels: Tensor, matrix_KK: Tensor, generator: torch.Generat
 
 
 def transition_from_file(path: Path, num_labels: int) -> Tensor:
-    """Read a transition matrix.
-
-    Args:
-        path: a ``.npy`` array, or a text file with one row a line; numbers >= 0, each row sums to 1.
-        num_labels: K.
-
-    Returns:
-        float64 (K, K).
+    """Read a transition matrix, float64 (K, K), from a ``.npy`` array or a text file with one row a line.
 
     Raises:
-        UserError: if the file is missing, unreadable, or no such matrix.
+        UserError: if the file is missing, unreadable, or holds other than rows of probabilities that sum to 1.
     """
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False).astype(np.float64)
-        else:
-            values = np.loadtxt(path, ndmin=2, delimiter="," if path.suffix == ".csv" else None)
-    except FileNotFoundError:
-        raise UserError(f"label_noise_file {path} does not exist") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"label_noise_file {path} must hold numbers, one row of the matrix a line: {error}") from error
+    delimiter = "," if path.suffix == ".csv" else None
+    values = _read(path, "numbers, one row of the matrix a line", ndmin=2, delimiter=delimiter)
     if values.shape != (num_labels, num_labels):
-        raise UserError(
-            f"label_noise_file {path} must hold {num_labels} rows of {num_labels} probabilities, "
-            f"got shape {values.shape}"
-        )
-    if not (values >= 0).all() or not np.allclose(values.sum(1), 1, rtol=0, atol=_SUM_TOLERANCE):
-        raise UserError(f"label_noise_file {path} must hold probabilities >= 0 whose rows sum to 1")
-    return torch.from_numpy(values)
+        raise _wrong(path, f"{num_labels} rows of {num_labels} probabilities, got shape {values.shape}")
+    is_number = values.dtype.kind in "fiu"
+    if not is_number or not (values >= 0).all() or not np.allclose(values.sum(1), 1, rtol=0, atol=_SUM_TOLERANCE):
+        raise _wrong(path, "probabilities >= 0 whose rows sum to 1")
+    return torch.from_numpy(values.astype(np.float64))
 
 
 def labels_from_file(path: Path, count: int, num_labels: int) -> Tensor:
-    """Read one label per training image, in the data set's own order.
+    """Read one label per training image, int64 (count,), in the data set's own order.
 
     Args:
         path: a ``.npy`` array of integers, or a text file with one integer a line.
         count: how many labels there must be.
         num_labels: K, labels must lie in 0 .. K-1.
 
-    Returns:
-        int64 (count,).
-
     Raises:
         UserError: if the file is missing, unreadable, or does not fit.
     """
+    values = _read(path, "one integer a line, or be a .npy array", dtype=np.int64, ndmin=1)
+    if not np.issubdtype(values.dtype, np.integer) or values.shape != (count,):
+        found = f"{values.dtype} of shape {values.shape}"
+        raise _wrong(path, f"{count} integers, one per training image, got {found}")
+    if values.min() < 0 or values.max() >= num_labels:
+        raise _wrong(path, f"labels in [0, {num_labels - 1}], got {values.min()} to {values.max()}")
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _read(path: Path, what: str, **text: Any) -> np.ndarray[Any, Any]:
     try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values = np.loadtxt(path, dtype=np.int64, ndmin=1)
+        read = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, **text)
     except FileNotFoundError:
         raise UserError(f"label_noise_file {path} does not exist") from None
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"label_noise_file {path} must be a .npy array or a text file with one integer a line: {error}"
-        ) from error
-    if not np.issubdtype(values.dtype, np.integer) or values.shape != (count,):
-        raise UserError(
-            f"label_noise_file {path} must hold {count} integers, one per training image, "
-            f"got {values.dtype} of shape {values.shape}"
-        )
-    if values.min() < 0 or values.max() >= num_labels:
-        raise UserError(
-            f"label_noise_file {path} must hold labels in [0, {num_labels - 1}], got {values.min()} to {values.max()}"
-        )
-    return torch.from_numpy(values.astype(np.int64))
+        raise _wrong(path, f"{what}: {error}") from error
+    array: np.ndarray[Any, Any] = read
+    return array
+
+
+def _wrong(path: Path, what: str) -> UserError:
+    return UserError(f"label_noise_file {path} must hold {what}")

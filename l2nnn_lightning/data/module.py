@@ -9,32 +9,32 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from l2nnn_lightning.data.adversarial import LinfAttack, pgd_linf_images
+from l2nnn_lightning.attacks.result import check_at_least, check_choice
+from l2nnn_lightning.attacks.training import LinfAttack, pgd_linf_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
-from l2nnn_lightning.data.batch import Batch
+from l2nnn_lightning.data.batch import Batch, even_batch_size, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_set import ImageSet
 from l2nnn_lightning.data.label_noise import (
+    LabelNoise,
     asymmetric_noise,
     labels_from_file,
+    name_pairs,
     symmetric_noise,
     transition_from_file,
     transition_noise,
 )
-from l2nnn_lightning.data.samplers import ShardSampler, even_batch_size
 
-__all__ = ["ImageDataModule", "LabelNoise", "Split"]
+__all__ = ["ImageDataModule", "Split"]
 
-LabelNoise = Literal["symmetric", "asymmetric", "transition", "file"]
 Split = Literal["train", "val", "test"]
 
 # Independent random streams of one seed, so that the split does not depend on the noise, nor the noise on the split.
 _SPLIT_STREAM, _NOISE_STREAM = 0, 1
-# A split up to this size is kept on the GPU as a whole, so that a step copies indices instead of images.
-_RESIDENT_BYTES = 2 * 2**30
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
@@ -75,6 +75,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     name: str
     default_attack: ClassVar[LinfAttack]
     default_noise_pairs: ClassVar[Mapping[str, str] | None] = None
+    resident_bytes: ClassVar[int] = 2 * 2**30  # a split up to this size stays on the GPU: a step copies only indices
 
     def __init__(
         self,
@@ -93,21 +94,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         attack: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("val_size", val_size, 0),
-            ("train_size", train_size, 1),
-            ("seed", seed, 0),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{option} must be >= {least}, got {value}")
+        check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, train_size=train_size)
+        check_at_least(0, val_size=val_size, seed=seed)
         if not 0 <= label_noise <= 1:
             raise ValueError(f"label_noise must be in [0, 1], got {label_noise}")
-        if label_noise_kind not in get_args(LabelNoise):
-            raise ValueError(
-                f"label_noise_kind must be one of {', '.join(get_args(LabelNoise))}, got {label_noise_kind}"
-            )
+        check_choice("label_noise_kind", label_noise_kind, get_args(LabelNoise))
+        check_choice("augment", augment, AUGMENTATIONS)
         from_file = label_noise_kind in ("file", "transition")
         if from_file != (label_noise_file is not None):
             raise ValueError("label_noise_kind: file or transition and label_noise_file go together; set both or none")
@@ -117,22 +109,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             )
         if label_noise_pairs is not None and label_noise_kind != "asymmetric":
             raise ValueError(f"label_noise_pairs needs label_noise_kind: asymmetric, got {label_noise_kind}")
-        if augment not in AUGMENTATIONS:
-            raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {augment}")
-        self.attack = self.default_attack.replaced(attack)
         self.save_hyperparameters()
+        self.attack = self.default_attack.replaced(attack)
         self.root = Path(root or os.environ.get("L2NNN_DATA") or "data").expanduser()
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.val_size = val_size
-        self.train_size = train_size
-        self.label_noise = label_noise
-        self.label_noise_kind = label_noise_kind
-        self.label_noise_file = label_noise_file
-        self.label_noise_pairs = label_noise_pairs
-        self.seed = seed
-        self.augment = augment
-        self.adversarial = adversarial
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_size, self.train_size, self.seed = val_size, train_size, seed
+        self.label_noise, self.label_noise_kind = label_noise, label_noise_kind
+        self.label_noise_file, self.label_noise_pairs = label_noise_file, label_noise_pairs
+        self.augment, self.adversarial = augment, adversarial
         self.train_set: ImageSet | None = None
         self.val_set: ImageSet | None = None
         self.test_set: ImageSet | None = None
@@ -158,8 +142,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     def describe(self) -> dict[str, Any]:
         """Return plain values from which ``build_datamodule(**...)`` builds an equal DataModule."""
+        kind = type(self)
+        is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
         init_args = {key: value for key, value in self.hparams.items() if not key.startswith("_")}
-        return {"name": self.name, "init_args": init_args}
+        return {"name": self.name if is_ours else f"{kind.__module__}.{kind.__qualname__}", "init_args": init_args}
 
     def setup(self, stage: str | None = None) -> None:
         """Read what the stage needs, add label noise and hold out the validation images; once only."""
@@ -189,49 +175,35 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """In order, every image once over all processes."""
         return self.eval_dataloader("test")
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The test images."""
-        return self.eval_dataloader("test")
+    predict_dataloader = test_dataloader
 
     def eval_dataloader(self, split: Split) -> DataLoader[Batch]:
-        """Go through any split in order, every image once over all processes.
-
-        Raises:
-            UserError: if the split is empty.
-        """
+        """Go through any split in order, every image once over all processes; a UserError if it is empty."""
         self.setup("test" if split == "test" else "fit")
         images = {"train": self.train_set, "val": self.val_set, "test": self.test_set}[split]
         if images is None:
             raise UserError(f"there are no {split} images; set val_size above 0")
         world, rank = self._world()
-        sampler = ShardSampler(images, world, rank)
         batch_size = even_batch_size(len(images), world, self.eval_batch_size)
+        # Not the sampler that Lightning would put in the place of a plain one: that repeats some samples.
+        sampler = UnrepeatedDistributedSampler(images, num_replicas=world, rank=rank, shuffle=False)
         return self._loader(images, sampler, batch_size, drop_last=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Turn bytes into [0, 1] on the device; in training, change images at random and add attacked copies."""
         is_training = self.trainer is not None and self.trainer.training
         image = AUGMENTATIONS[self.augment](batch.image) if is_training else batch.image
-        # In place: a second float batch would cost more time than everything else here.
-        batch = batch._replace(image=image.float().div_(255))
+        batch = batch._replace(image=to_float(image))
         if self.trainer is None:
             return batch
         # Lightning casts float input before the transfer, when ours was still bytes.
         batch = self.trainer.precision_plugin.convert_input(batch)
         if not (is_training and self.adversarial):
             return batch
-        return batch._replace(
-            adversarial=pgd_linf_images(
-                self.trainer.lightning_module,
-                batch.image,
-                batch.label,
-                eps=self.attack.eps,
-                step_size=self.attack.step_size,
-                steps=self.attack.steps,
-                random_start=self.attack.random_start,
-                restarts=self.attack.restarts,
-            )
-        )
+        model = self.trainer.lightning_module
+        logits_of = getattr(model, "attack_logits", None)
+        adversarial = pgd_linf_images(model, batch.image, batch.label, self.attack, logits_of=logits_of)
+        return batch._replace(adversarial=adversarial)
 
     def _split(self, images: Tensor, labels: Tensor) -> tuple[ImageSet, ImageSet | None]:
         """Add label noise to all training images, then hold out some; positions keep the data set's order."""
@@ -239,36 +211,25 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         val_size = min(total // 10, 5000) if self.val_size is None else self.val_size
         if val_size >= total:
             raise UserError(f"val_size must be smaller than the {total} training images, got {val_size}")
-        train_size = total - val_size if self.train_size is None else self.train_size
-        if val_size + train_size > total:
-            raise UserError(
-                f"train_size must be at most {total - val_size} with val_size {val_size}, got {train_size}"
-            )
+        rest = total - val_size
+        train_size = rest if self.train_size is None else self.train_size
+        if train_size > rest:
+            raise UserError(f"train_size must be at most {rest} with val_size {val_size}, got {train_size}")
         whole = ImageSet(images, self._noisy(labels), labels)
         order = torch.randperm(total, generator=self._generator(_SPLIT_STREAM))
         train = whole.subset(order[val_size : val_size + train_size].sort().values)
         return train, whole.subset(order[:val_size].sort().values) if val_size else None
 
     def _noisy(self, labels: Tensor) -> Tensor:
-        generator = self._generator(_NOISE_STREAM)
-        if self.label_noise_file is not None:
-            path = Path(self.label_noise_file).expanduser()
-            if self.label_noise_kind == "transition":
-                return transition_noise(labels, transition_from_file(path, self.num_labels), generator)
+        generator, path = self._generator(_NOISE_STREAM), Path(self.label_noise_file or "").expanduser()
+        if self.label_noise_kind == "transition":
+            return transition_noise(labels, transition_from_file(path, self.num_labels), generator)
+        if self.label_noise_kind == "file":
             return labels_from_file(path, len(labels), self.num_labels)
-        if self.label_noise_kind == "asymmetric":
-            return asymmetric_noise(labels, self.label_noise, self._transition(), generator)
-        return symmetric_noise(labels, self.label_noise, self.num_labels, generator)
-
-    def _transition(self) -> dict[int, int]:
-        names = self.label_names
-        pairs = self.label_noise_pairs or self.default_noise_pairs
-        if pairs is None:
-            return {label: (label + 1) % len(names) for label in range(len(names))}
-        for name in [*pairs, *pairs.values()]:
-            if name not in names:
-                raise UserError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
-        return {names.index(source): names.index(target) for source, target in pairs.items()}
+        if self.label_noise_kind == "symmetric":
+            return symmetric_noise(labels, self.label_noise, self.num_labels, generator)
+        pairs = name_pairs(self.label_names, self.label_noise_pairs or self.default_noise_pairs)
+        return asymmetric_noise(labels, self.label_noise, pairs, generator)
 
     def _generator(self, stream: int) -> torch.Generator:
         state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
@@ -281,20 +242,15 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self, images: ImageSet, sampler: Sampler[Any], batch_size: int, *, drop_last: bool
     ) -> DataLoader[Batch]:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        if device.type == "cuda" and images.num_bytes <= _RESIDENT_BYTES:
+        if device.type == "cuda" and images.num_bytes <= self.resident_bytes:
             images = images.to(device)
         return DataLoader(
             images,
             batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
-            collate_fn=_as_is,
+            collate_fn=lambda batch: batch,  # ``ImageSet.__getitems__`` has already put it together
             pin_memory=device.type == "cuda" and images.images.device.type == "cpu",
             # An iterator draws a seed for workers; from the global generator, a resumed epoch would draw once less.
             generator=torch.Generator(),
         )
-
-
-def _as_is(batch: Any) -> Any:
-    """Leave a batch alone: ``ImageSet.__getitems__`` has already put it together."""
-    return batch

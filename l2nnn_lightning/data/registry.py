@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from l2nnn_lightning.attacks.registry import find_class
 from l2nnn_lightning.data.cifar10 import CIFAR10DataModule
 from l2nnn_lightning.data.image_folder import ImageFolderDataModule
 from l2nnn_lightning.data.mnist import FashionMNISTDataModule, MNIST5kDataModule, MNISTDataModule
@@ -11,31 +12,27 @@ from l2nnn_lightning.data.module import ImageDataModule
 __all__ = ["DATAMODULES", "build_datamodule"]
 
 DATAMODULES: dict[str, type[ImageDataModule]] = {
-    datamodule.name: datamodule
-    for datamodule in (
-        MNIST5kDataModule,
-        MNISTDataModule,
-        FashionMNISTDataModule,
-        CIFAR10DataModule,
-        ImageFolderDataModule,
-    )
+    "MNIST5k": MNIST5kDataModule,
+    "MNIST": MNISTDataModule,
+    "FashionMNIST": FashionMNISTDataModule,
+    "CIFAR10": CIFAR10DataModule,
+    "ImageFolder": ImageFolderDataModule,
 }
 
 
 def build_datamodule(name: str, init_args: Mapping[str, Any]) -> ImageDataModule:
-    """Build a DataModule from what its ``describe`` returned.
+    """Build a DataModule from what its ``describe`` returned; a ValueError for an unknown name or a bad argument.
 
     Args:
-        name: a key of ``DATAMODULES``.
+        name: a key of ``DATAMODULES``, or the path ``package.module.Class`` of a class from elsewhere.
         init_args: arguments of its constructor.
-
-    Raises:
-        ValueError: for an unknown name or a bad argument.
 
     Example:
         >>> build_datamodule("MNIST5k", {"batch_size": 64}).describe()["init_args"]["batch_size"]
         64
     """
-    if name not in DATAMODULES:
-        raise ValueError(f"data must be one of {', '.join(DATAMODULES)}, got {name!r}")
-    return DATAMODULES[name](**init_args)
+    if name in DATAMODULES:
+        return DATAMODULES[name](**init_args)
+    if "." not in name:
+        raise ValueError(f"data must be one of {', '.join(DATAMODULES)}, or package.module.Class, got {name!r}")
+    return find_class(name, ImageDataModule)(**init_args)  # type: ignore[type-abstract]

@@ -7,15 +7,7 @@ __all__ = ["stratified_mask"]
 
 
 def stratified_mask(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Choose a random ``round(fraction * N_c)`` of the ``N_c`` samples of each label.
-
-    Args:
-        labels: int64 (N,).
-        fraction: in [0, 1].
-        seed: the choice depends on it and on the labels alone.
-
-    Returns:
-        Bool (N,), True where chosen.
+    """Choose a random ``round(fraction * N_c)`` of the ``N_c`` samples of each label, as a mask (N,).
 
     Example:
         >>> stratified_mask(torch.tensor([0, 0, 1, 1]), 0.5, seed=0).sum()

@@ -31,7 +31,9 @@ def parse_options(
     Raises:
         ArgumentError: in one line, with the nearest option where the name of one is mistyped.
     """
-    parser = ArgumentParser(prog=prog, description=(kind.__doc__ or "").split("\n")[0], exit_on_error=False)
+    parser = ArgumentParser(
+        prog=prog, description=(kind.__doc__ or "").split("\n")[0], exit_on_error=False, allow_abbrev=False
+    )
     hints = get_type_hints(kind)
     for name, nargs in (positional or {}).items():
         parser.add_argument(name, nargs=nargs, type=_item(hints[name]))

@@ -1,22 +1,45 @@
-"""``python -m l2nnn_lightning.pages``: fill the pages' tables from the stored results that they name."""
+"""``python -m l2nnn_lightning pages``: fill the tables of the pages from the stored results that they name."""
 
 import json
 import re
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from l2nnn_lightning.evaluation.report.tables import markdown_table, summary_rows
-from l2nnn_lightning.experiments.benchmark.rows import HEADER, Row, cells
-from l2nnn_lightning.experiments.comparison import comparison
-from l2nnn_lightning.experiments.study import make_plan, read_study, study_markdown
-from l2nnn_lightning.experiments.study.store import Store
+from l2nnn_lightning.evaluation.arguments import parse_options
 
-__all__ = ["fill", "main", "pages"]
+__all__ = ["comparison", "fill", "pages", "run_pages"]
 
-_PLACE = re.compile(r"<!-- (results/[\w-]+\.json) -->\n.*?<!-- end -->", re.DOTALL)
-_COMPARISON = re.compile(r"(<!-- compare\n(.*?)-->\n).*?<!-- end -->", re.DOTALL)
-_STUDY = re.compile(r"<!-- study/(\w+)(?:/(\w+))? -->\n.*?<!-- end -->", re.DOTALL)
+_PLACE = re.compile(
+    r"(<!-- ((?P<file>results/[\w-]+\.json) |study/(?P<study>\w+)(/(?P<tier>\w+))? |compare\n(?P<lines>.*?))-->\n)"
+    r".*?<!-- end -->",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class PagesOptions:
+    """Fill the tables of README.md and docs/ from the stored results that they name.
+
+    Args:
+        root: the folder that holds the pages, configs/study and results.
+    """
+
+    root: Path = Path()
+
+
+def run_pages(args: Sequence[str]) -> None:
+    """Rewrite the pages."""
+    root = parse_options(PagesOptions, args, "python -m l2nnn_lightning pages").root
+    for page in pages(root):
+        page.write_text(fill(page.read_text(), root))
+
+
+def pages(root: Path) -> list[Path]:
+    """List the pages that may hold tables."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def fill(text: str, root: Path) -> str:
@@ -34,31 +57,27 @@ def fill(text: str, root: Path) -> str:
         The page with its tables; a missing file shows as missing.
     """
 
-    def table(match: re.Match[str]) -> str:
-        path = root / match[1]
-        body = "not run yet"
-        if path.is_file():
-            results = json.loads(path.read_text())
-            body = _benchmark(results) if "rows" in results else _evaluation(results)
-        return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
+    def filled(match: re.Match[str]) -> str:
+        if match["lines"] is not None:
+            body = comparison(match["lines"], root)
+        elif match["study"] is not None:
+            body = _study(match["study"], match["tier"] or "cpu", root)
+        else:
+            path = root / match["file"]
+            body = _result(json.loads(path.read_text())) if path.is_file() else "not run yet"
+        return f"{match[1]}{body.rstrip()}\n<!-- end -->"
 
-    def study_table(match: re.Match[str]) -> str:
-        plan = make_plan(read_study(match[1], root / "configs" / "study"), match[2] or "cpu")
-        body = study_markdown(plan, Store(plan, root / "results" / "study", root))
-        return f"{match[0].splitlines()[0]}\n{body}<!-- end -->"
-
-    def compared(match: re.Match[str]) -> str:
-        return f"{match[1]}{comparison(match[2], root)}\n<!-- end -->"
-
-    return _STUDY.sub(study_table, _COMPARISON.sub(compared, _PLACE.sub(table, text)))
+    return _PLACE.sub(filled, text)
 
 
-def _evaluation(results: dict[str, Any]) -> str:
-    table = markdown_table(*summary_rows(results)).rstrip()
-    return f"{table}\n\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
+def _result(results: dict[str, Any]) -> str:
+    """Write the table of an evaluation or of a benchmark."""
+    from l2nnn_lightning.evaluation.report.tables import markdown_table, summary_rows
+    from l2nnn_lightning.experiments.benchmark.timing import HEADER, Row, cells
 
-
-def _benchmark(results: dict[str, Any]) -> str:
+    if "rows" not in results:
+        table = markdown_table(*summary_rows(results)).rstrip()
+        return f"{table}\n\nSeed {results['seed']}, {results['hardware']}; `{results['command']}`."
     # Without the part, which the command names.
     table = markdown_table(HEADER[1:], [cells(Row(**row))[1:] for row in results["rows"]])
     threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
@@ -66,17 +85,59 @@ def _benchmark(results: dict[str, Any]) -> str:
     return f"{table}\n\n{threads}, {results['hardware']}{command}."
 
 
-def pages(root: Path) -> list[Path]:
-    """List the pages that may hold tables."""
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+def _study(name: str, tier: str, root: Path) -> str:
+    from l2nnn_lightning.experiments.study.plan import make_plan
+    from l2nnn_lightning.experiments.study.read import read_study
+    from l2nnn_lightning.experiments.study.store import Store
+    from l2nnn_lightning.experiments.study.table import study_markdown
+
+    plan = make_plan(read_study(name, root / "configs" / "study"), tier)
+    return study_markdown(plan, Store(plan, root / "results" / "study", root))
 
 
-def main() -> int:
-    """Rewrite the pages of the current folder; return the exit code."""
-    for page in pages(Path()):
-        page.write_text(fill(page.read_text(), Path()))
-    return 0
+def comparison(lines: str, root: Path) -> str:
+    """Compare results in Markdown: clean accuracy, mean certified radius, certified accuracies.
+
+    Args:
+        lines: one row each, ``NAME: FILE [FILE ...]``, the files below ``root``; of several, which differ in their
+            seed, the mean is shown. ``#box`` after a name of a file takes the radii inside the image box.
+        root: the folder that holds the files.
+
+    Returns:
+        The table; a missing file shows as missing.
+
+    Raises:
+        ValueError: if a line is of another form.
+    """
+    from l2nnn_lightning.evaluation.report.tables import markdown_table, radius_name
+
+    rows: dict[str, list[tuple[float, float, dict[str, float]]]] = {}
+    for line in filter(None, (line.strip() for line in lines.splitlines())):
+        name, colon, files = line.rpartition(": ")
+        if not colon or not files.split():
+            raise ValueError(f"a row of a comparison is 'NAME: FILE [FILE ...]', got {line!r}")
+        rows[name] = _compared(files.split(), root)
+    radii = list(dict.fromkeys(radius for runs in rows.values() for *_, certified in runs for radius in certified))
+    table = []
+    for name, runs in rows.items():
+        if not runs:
+            table.append((name, "not run yet", *[""] * (len(radii) + 2)))
+            continue
+        clean, mean_radius, certified = zip(*runs, strict=True)
+        at = [[run[radius] for run in certified if radius in run] for radius in radii]
+        proven = [f"{100 * fmean(values):.1f}" if len(values) == len(runs) else "" for values in at]
+        table.append((name, f"{100 * fmean(clean):.1f}", f"{fmean(mean_radius):.2f}", *proven, str(len(runs))))
+    radius_names = (f"@{radius_name(radius)} %" for radius in radii)
+    return markdown_table(("", "clean %", "mean radius", *radius_names, "seeds"), table)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _compared(names: list[str], root: Path) -> list[tuple[float, float, dict[str, float]]]:
+    """Pick accuracy, mean radius and certified accuracies out of every file; nothing where one is missing."""
+    runs = []
+    for file, _, box in (name.partition("#") for name in names):
+        if not (root / file).is_file():
+            return []
+        found = json.loads((root / file).read_text())
+        keys = ("radius_box_mean", "certified_box") if box else ("radius_mean", "certified")
+        runs.append((found["accuracy"], *(found[key] for key in keys)))
+    return runs

@@ -42,6 +42,8 @@ class Network(nn.Module):
     can_prove = False
     #: Whether it knows radii for images that stay in [0, 1].
     has_box = False
+    #: How many training images its start looks at; None for all.
+    start_images: int | None = 0
 
     @property
     def is_hard(self) -> bool:
@@ -81,7 +83,7 @@ class Network(nn.Module):
         """Set fresh weights from training images, alike on every process.
 
         Args:
-            images: uint8 (N, C, H, W).
+            images: the first ``start_images``, (N, C, H, W) in [0, 1].
             labels: (N,).
             seed: of the draws.
         """

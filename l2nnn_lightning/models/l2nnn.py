@@ -22,8 +22,6 @@ CertificateKind = Literal["paper", "pairwise"]
 Initialization = Literal["principal", "orthogonal"]
 
 _TINY = 1e-6
-# Enough for the directions of a dense layer of 512 outputs, few enough for a second's work.
-_DIRECTION_IMAGES = 600
 
 
 class L2NNN(Network):
@@ -43,6 +41,8 @@ class L2NNN(Network):
     """
 
     can_prove = True
+    #: Enough for the directions of a dense layer of 512 outputs, few enough for a second's work.
+    start_images = 600
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class L2NNN(Network):
         if self.init == "principal":
             with torch.random.fork_rng(devices=[]):
                 torch.set_rng_state(self._random_state)
-                principal_(self, images[:_DIRECTION_IMAGES].float() / 255)
+                principal_(self, images)
 
     def harden(self) -> Tensor | None:
         """Make every layer hard; a positively homogeneous chain stays what it was, up to a factor per logit."""

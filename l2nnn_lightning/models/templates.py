@@ -47,6 +47,7 @@ class TemplateNet(Network):
     """
 
     can_prove = True
+    start_images = None
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class TemplateNet(Network):
         device = self.head.weight.device
         for label in range(len(self.head.weight)):
             chosen = images[labels == label]
-            features = [self.trunk(part.to(device).float() / 255) for part in torch.split(chosen, _CHUNK)]
+            features = [self.trunk(part.to(device)) for part in torch.split(chosen, _CHUNK)]
             if len(chosen):
                 self.head.place(label, torch.cat(features), generator)
 

@@ -11,26 +11,28 @@ DEFAULT_CONFIG = "configs/mnist5k.yaml"
 
 HELP = f"""usage: python train.py [fit] [--config FILE ...] [options]
 
-Train a classifier; without arguments {DEFAULT_CONFIG}. The run folder holds config.yaml, metrics.csv, checkpoints/last.ckpt
-(every epoch) and checkpoints/best.ckpt. Evaluate it with: python evaluate.py --ckpt_path RUN/checkpoints/last.ckpt
+Train a classifier; without arguments {DEFAULT_CONFIG}. The run folder holds config.yaml, metrics.csv,
+checkpoints/last.ckpt (every epoch) and checkpoints/best.ckpt.
 
-  --config FILE              a config; of several, later ones win
-  --run_dir DIR              the run folder (default: runs/NAME/version_N)
-  --ckpt_path FILE           resume from this checkpoint, with the config of its own run unless another is given
-  --best_metric NAME         what best.ckpt is best in (default: val/radius_mean, or val/accuracy where nothing is proved)
-  --compile true|BACKEND     compile the network
-  --seed_everything N        the seed (default: 0)
-  --print_config             print the config that would be used, all defaults included, and stop
+  --config FILE             a config; of several, later ones win
+  --run_dir DIR             the run folder (default: runs/NAME/version_N)
+  --ckpt_path FILE          resume from this checkpoint, by default with the config of its own run
+  --best_metric NAME        what best.ckpt is best in (default: val/radius_mean, val/accuracy if nothing is proved)
+  --compile true|BACKEND    compile the network
+  --seed_everything N       the seed (default: 0)
+  --print_config            print the config that would be used, all defaults included, and stop
 
-  --model.network CLASS      --model.network.help ConvL2NNN             its options, such as --model.network.channels [8,32]
-  --model.objective CLASS    --model.objective.help PaperLoss           such as --model.objective.omega 0.5
-  --model.optimizer CLASS    --model.optimizer.help ScaledAdam          such as --model.optimizer.lr 1e-3
-  --model.scheduler CLASS    --model.scheduler.help CosineAfterSwitch   such as --model.scheduler.warmup_steps 50
-  --model CLASS              --model.help L2NNNClassifier               such as --model.penalty_weight 0.1
-  --data CLASS               --data.help MNISTDataModule                such as --data.label_noise 0.75, --data.adversarial true
-  --trainer.NAME VALUE       python train.py fit --help                 Lightning's Trainer and everything else, at length
+  a class ...               its options ...                          one of them ...
+  --model.network CLASS     --model.network.help ConvL2NNN           --model.network.channels [8,32]
+  --model.objective CLASS   --model.objective.help PaperLoss         --model.objective.omega 0.5
+  --model.optimizer CLASS   --model.optimizer.help ScaledAdam        --model.optimizer.lr 1e-3
+  --model.scheduler CLASS   --model.scheduler.help CosineAfterSwitch --model.scheduler.warmup_steps 50
+  --model CLASS             --model.help L2NNNClassifier             --model.penalty_weight 0.1
+  --data CLASS              --data.help MNISTDataModule              --data.label_noise 0.75
+                            python train.py fit --help               --trainer.max_epochs 10
 
-A class of your own is named by its path, my_package.MyNetwork.
+A class of your own is named by its path, my_package.MyNetwork. Evaluate a run with:
+python evaluate.py --ckpt_path RUN/checkpoints/last.ckpt
 """
 
 _KNOWN = (

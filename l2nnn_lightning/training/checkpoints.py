@@ -12,7 +12,7 @@ import torch
 from l2nnn_lightning.data import ImageDataModule, build_datamodule
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
-from l2nnn_lightning.training.factories import build
+from l2nnn_lightning.training.factories import build, check_trusted
 from l2nnn_lightning.training.weights_file import SUFFIX, read_weights
 
 __all__ = ["Checkpoint", "load_pretrained", "pretrained_names", "pretrained_path", "run_folder_of"]
@@ -104,7 +104,12 @@ class Checkpoint:
         if described is None:
             raise UserError(f"{self.path} does not say what it was trained on: name the data set with --data")
         options = {**described["init_args"], **({} if root is None else {"root": str(root)})}
-        datamodule = build_datamodule(described["name"], options)
+        try:
+            if name is None and "." in described["name"]:
+                check_trusted(described["name"])
+            datamodule = build_datamodule(described["name"], options)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"the data set of {self.path}: {error}") from error
         shape, labels = (self.contents["hyper_parameters"][key] for key in ("image_shape", "num_labels"))
         if tuple(datamodule.image_shape) != tuple(shape) or datamodule.num_labels != labels:
             raise UserError(

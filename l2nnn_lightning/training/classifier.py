@@ -14,19 +14,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from l2nnn_lightning.data import Batch, ImageDataModule
+from l2nnn_lightning.data import Batch, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.models import Certified, ConvL2NNN, MadryNet, Network, NetworkFactory
 from l2nnn_lightning.models.base import certify
 from l2nnn_lightning.nn import penalty
 from l2nnn_lightning.nn.certificates import Certificate, confidence_gap
-from l2nnn_lightning.nn.parametrization import nonexpansive_layers
 from l2nnn_lightning.nn.precision import full_precision
 from l2nnn_lightning.training.factories import build, describe
 from l2nnn_lightning.training.metrics import EvaluationMetrics
-from l2nnn_lightning.training.objectives import CrossEntropy, Objective, ObjectiveFactory, PaperLoss
+from l2nnn_lightning.training.objectives import CrossEntropy, Objective, ObjectiveFactory
 from l2nnn_lightning.training.old_checkpoints import upgrade
-from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.optimizers import ScaledAdam, parameter_groups
+from l2nnn_lightning.training.paper_loss import PaperLoss
 from l2nnn_lightning.training.schedule import CosineAfterSwitch, ScheduleFactory
 
 __all__ = ["Classifier", "L2NNNClassifier", "OrdinaryClassifier"]
@@ -43,8 +43,7 @@ _FACTORIES: dict[str, type] = {
 class Classifier(pl.LightningModule):
     """A network with what trains it: objective, optimizer, schedule, metrics, checkpoints.
 
-    Network, objective, optimizer and scheduler are given as classes or as ``functools.partial`` of them; in a config
-    by ``class_path`` and ``init_args``. Checkpoints keep them as plain values.
+    The first four arguments are classes or ``functools.partial`` of them; in a config ``class_path`` and ``init_args``.
 
     Args:
         network: takes (image_shape, num_labels); see ``l2nnn_lightning.models``.
@@ -57,15 +56,12 @@ class Classifier(pl.LightningModule):
         radii: the L2 radii at which certified accuracy is measured in validation.
         penalty_weight: lambda, the weight of the penalty (7) while the network is soft, >= 0.
 
-    Attributes:
-        penalty_scale: what the penalty's weight is multiplied with now.
-
     Shape:
         (B, C, H, W) in [0, 1] -> (B, K).
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
+
+    #: Whether this epoch is trained with the penalty.
+    _penalised: bool | None = None
 
     def __init__(
         self,
@@ -85,17 +81,12 @@ class Classifier(pl.LightningModule):
             raise ValueError(f"image_shape must be (channels, height, width), got {tuple(image_shape)}")
         if not penalty_weight >= 0:
             raise ValueError(f"penalty_weight must be at least 0, got {penalty_weight}")
-        given: dict[str, Callable[..., Any]] = {
-            "network": network,
-            "objective": objective,
-            "optimizer": optimizer,
-            "scheduler": scheduler,
-        }
-        described = {name: describe(factory) for name, factory in given.items()}
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_labels, self.radii = num_labels, tuple(radii)
-        shapes = {"image_shape": list(image_shape), "num_labels": num_labels}
-        self.save_hyperparameters({**described, **shapes, "radii": list(radii), "penalty_weight": penalty_weight})
+        given: tuple[Callable[..., Any], ...] = (network, objective, optimizer, scheduler)
+        plain = {"image_shape": list(image_shape), "num_labels": num_labels, "radii": list(radii)}
+        described = {name: describe(factory) for name, factory in zip(_FACTORIES, given, strict=True)}
+        self.save_hyperparameters({**described, **plain, "penalty_weight": penalty_weight})
         self.network = network(self.image_shape, num_labels)
         self.objective: Objective = objective(num_labels)
         self.objective.check(self.network)
@@ -104,7 +95,6 @@ class Classifier(pl.LightningModule):
         scheduler(optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))], "columns": 1}]))
         self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
         self._is_fresh = True
-        self._is_soft: bool | None = None
         self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.train_gap = MeanMetric()
         self.evaluated = EvaluationMetrics(num_labels, self.radii)
@@ -115,21 +105,14 @@ class Classifier(pl.LightningModule):
     ) -> Self:
         """Build a classifier from a checkpoint, of this version or an earlier one; nothing in it is executed.
 
-        Args:
-            checkpoint_path: the file.
-            map_location: as for ``torch.load``.
-            **changes: constructor arguments that differ from the checkpoint's.
-
-        Raises:
-            ValueError: if the checkpoint names what is not there or not trusted, see :func:`factories.build`.
+        Further arguments are constructor arguments that differ from the checkpoint's.
         """
-        changes = {name: change for name, change in changes.items() if name not in ("weights_only", "strict")}
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         return cls.from_contents(checkpoint, **changes)
 
     @classmethod
     def from_contents(cls, checkpoint: Mapping[str, Any], **changes: Any) -> Self:
-        """Build a classifier from the contents of a checkpoint."""
+        """Build a classifier from what ``torch.load`` gives; a ValueError where it names what is not trusted."""
         checkpoint = upgrade(checkpoint)
         options = dict(checkpoint["hyper_parameters"])
         for name, kind in _FACTORIES.items():
@@ -144,6 +127,11 @@ class Classifier(pl.LightningModule):
         """Whether certificates hold."""
         return self.network.is_hard
 
+    @property
+    def is_soft(self) -> bool:
+        """Whether certificates would hold, were the network made hard."""
+        return self.network.can_prove and not self.is_hard
+
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits: (B, C, H, W) in [0, 1] -> (B, K).
 
@@ -151,24 +139,16 @@ class Classifier(pl.LightningModule):
             UserError: if the images have another size than the network was built for.
         """
         if image.dim() != 4 or tuple(image.shape[1:]) != self.image_shape:
-            raise UserError(
-                f"this network takes images of shape (batch, {', '.join(map(str, self.image_shape))}), "
-                f"got {tuple(image.shape)}: use the data set it was trained on, or resize"
-            )
+            wanted = f"(batch, {', '.join(map(str, self.image_shape))})"
+            raise UserError(f"this network takes images of shape {wanted}, got {tuple(image.shape)}: resize them")
         logits: Tensor = self.network(image)
         return logits
 
     def certify(self, image: Tensor) -> Certificate:
-        """Predict and prove: label, confidence gap and certified L2 radius of each image.
+        """Predict and prove: label, confidence gap and certified L2 radius of each image, (B,) each.
 
         Runs in evaluation mode, without autocast and TF32, in the precision of the weights. A radius of 0 proves
         nothing; so it is wherever the network is not hard. For many batches, use :meth:`certified`.
-
-        Args:
-            image: (B, C, H, W) in [0, 1].
-
-        Returns:
-            Tensors (B,).
         """
         training = self.training
         self.eval()
@@ -184,9 +164,10 @@ class Classifier(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Start fresh weights from training images, alike on every process."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self._is_fresh and isinstance(datamodule, ImageDataModule):
-            assert datamodule.train_set is not None
-            self.network.start(datamodule.train_set.images, datamodule.train_set.labels, datamodule.seed)
+        train_set = getattr(datamodule, "train_set", None)  # other DataModules have none
+        if stage == "fit" and self._is_fresh and datamodule is not None and train_set is not None:
+            count = self.network.start_images
+            self.network.start(to_float(train_set.images[:count]), train_set.labels[:count], datamodule.seed)
         self._is_fresh = False
 
     def attack_logits(self, image: Tensor) -> Tensor:
@@ -200,21 +181,17 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compute the loss of a batch and log it."""
-        if batch_index == 0 or self._is_soft is None:
+        if batch_index == 0 or self._penalised is None:
             # Once an epoch, since reading the mode from the device stalls.
-            self._is_soft = not self.is_hard
+            self._penalised = self.is_soft
         logits, terms = self.objective(self.network, batch)
-        self._penalise(terms, self._is_soft)
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch.image),
-        )
+        self._penalise(terms, self._penalised)
+        values = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.image))
         self.train_accuracy.update(logits.detach(), batch.label)
         self.train_gap.update(confidence_gap(logits.detach()))
-        return terms["loss"]
+        loss: Tensor = terms["loss"]
+        return loss
 
     def on_train_epoch_end(self) -> None:
         """Log training accuracy and gap, and the learning rate."""
@@ -224,80 +201,62 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
         """Add a batch to the metrics of the epoch."""
-        self._evaluate(batch)
+        is_soft = self.is_soft
+        with full_precision(batch.image.device):
+            image = batch.image.to(next(self.parameters()).dtype)
+            logits = self(image)
+            _, terms = self.objective(self.network, Batch(image, batch.label), logits)
+        self._penalise(terms, is_soft)
+        certificate, _ = certify(self, self.network.rule(quick=True), image)
+        self.evaluated.update(logits, batch.label, certificate, terms["loss"], self.is_hard)
 
-    def test_step(self, batch: Batch, _batch_index: int) -> None:
-        """Add a batch to the metrics of the epoch."""
-        self._evaluate(batch)
+    test_step = validation_step
 
     def predict_step(self, batch: Batch, _batch_index: int) -> Certificate:
         """Predict and prove."""
         return self.certify(batch.image)
 
-    def on_validation_epoch_end(self) -> None:
+    def on_validation_epoch_end(self, stage: str = "val") -> None:
         """Log the metrics of the epoch."""
-        self._log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the epoch."""
-        self._log_evaluation("test")
-
-    def _penalise(self, terms: dict[str, Tensor], is_soft: bool) -> None:
-        if is_soft and self.network.can_prove:
-            terms["penalty"] = penalty(self.network)
-            terms["loss"] = terms["loss"] + self.penalty_weight * self.penalty_scale * terms["penalty"]
-
-    def _evaluate(self, batch: Batch) -> None:
-        is_hard = self.is_hard
-        with full_precision(batch.image.device):
-            image = batch.image.to(next(self.parameters()).dtype)
-            logits = self(image)
-            _, terms = self.objective(self.network, Batch(image, batch.label), logits)
-        self._penalise(terms, not is_hard)
-        certificate, _ = certify(self, self.network.rule(quick=True), image)
-        self.evaluated.update(logits, batch.label, certificate, terms["loss"], is_hard)
-
-    def _log_evaluation(self, stage: str) -> None:
         for name, value in self.evaluated.compute().items():
             self.log(f"{stage}/{name}", value, prog_bar=name in ("accuracy", "gap_mean"))
         self.evaluated.reset()
 
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the epoch."""
+        self.on_validation_epoch_end("test")
+
+    def _penalise(self, terms: dict[str, Tensor], is_soft: bool) -> None:
+        if is_soft:
+            terms["penalty"] = penalty(self.network)
+            terms["loss"] = terms["loss"] + self.penalty_weight * self.penalty_scale * terms["penalty"]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer, with one group per nonexpansive weight, and the schedule over the whole training."""
-        groups: list[dict[str, Any]] = []
-        for layer, scaling in nonexpansive_layers(self.network):
-            raw: Tensor = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
-            groups.append({"params": [raw], "columns": scaling.matrices(raw).shape[-1]})
-        weights = {id(group["params"][0]) for group in groups}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in weights]
-        optimizer = self.optimizer([*groups, {"params": rest}] if rest else groups)
+        optimizer = self.optimizer(parameter_groups(self))
         scheduler = self.scheduler(optimizer)
         if isinstance(scheduler, CosineAfterSwitch):
-            soft = self.network.can_prove and not self.is_hard
-            scheduler.begin(int(self.trainer.estimated_stepping_batches), soft=soft)
+            scheduler.begin(int(self.trainer.estimated_stepping_batches), soft=self.is_soft)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def harden(self, lr_factor: float = 1.0) -> None:
-        """Make the network hard; the function, and with it L_a, stays what it was up to a factor per label.
-
-        Args:
-            lr_factor: the learning rate from here on, as a multiple of the base.
-        """
+        """Make the network hard, which stays what it was up to a factor per label; the learning rate begins anew."""
         divisor = self.network.harden()
         if divisor is not None:
             self.objective.follow_scaling(divisor)
-        self._is_soft = False
+        self._penalised = False
         scheduler = None if self._trainer is None else self.lr_schedulers()
         if isinstance(scheduler, CosineAfterSwitch):
             scheduler.restart(lr_factor)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what evaluation and resuming need, as plain values."""
-        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
+        kind = type(self)
+        describe_data = getattr(getattr(self._trainer, "datamodule", None), "describe", None)
         checkpoint["l2nnn_lightning"] = {
             "version": metadata.version("l2nnn-lightning"),
-            "classifier": type(self).__name__,
-            "data": datamodule.describe() if isinstance(datamodule, ImageDataModule) else None,
+            "classifier": kind.__name__ if kind.__module__ == __name__ else describe(kind)["class_path"],
+            "data": None if describe_data is None else describe_data(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 (Lightning's hook)
@@ -324,10 +283,9 @@ class L2NNNClassifier(Classifier):
 
 
 class OrdinaryClassifier(Classifier):
-    """An ordinary classifier trained with cross-entropy, as a baseline: it proves nothing.
+    """An ordinary classifier trained with cross-entropy, as a baseline: it proves nothing. See :class:`Classifier`.
 
-    With adversarial batches it is trained on these alone, as Madry et al. (2017) do. See :class:`Classifier` for the
-    other arguments.
+    With adversarial batches it is trained on these alone, as Madry et al. (2017) do.
 
     Args:
         network: takes (image_shape, num_labels); null for :class:`MadryNet`.

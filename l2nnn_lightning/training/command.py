@@ -33,7 +33,7 @@ __all__ = ["TrainCLI", "run_training"]
 
 # What Lightning says in every run whatever happens: nothing to act on, and it would hide the one line of an error.
 _CHATTER = re.compile(
-    r"(\[rank: \d+\] )?Seed set to|GPU available|TPU available|💡|Loading `train_dataloader`|\nDetected KeyboardInterrupt"
+    r"(\[rank: \d+\] )?Seed set to|GPU available|TPU available|💡|Loading `train_dataloader`|\nDetected Keyboard"
 )
 _IGNORED_WARNINGS = (
     ".*does not have many workers.*",  # few, large batches from memory need no worker processes
@@ -43,7 +43,7 @@ _IGNORED_WARNINGS = (
     ".*LeafSpec.*",  # Lightning 2.6 calls torch by a name that it has deprecated since
     "Total length of `list` across ranks is zero.*",  # val_size: 0 asks for it
     ".*sync_dist=True.*",  # what is logged has been summed over the processes, or is the same on all of them
-    r"(?s).*instantiate_classes.*deprecated.*|.*JsonargparseDeprecationWarning.*",  # Lightning 2.6 calls it by that name
+    r"(?s).*instantiate_classes.*deprecated.*|.*JsonargparseDeprecationWarning.*",  # Lightning 2.6 calls it so
 )
 # How a backend says that another process is gone: gloo in words, NCCL by the type of the error.
 _LOST_CONTACT = re.compile(r"gloo|Connection (closed|reset|refused)|remote process exited", re.I)
@@ -74,7 +74,7 @@ def run_training(args: Sequence[str]) -> None:
         cli = TrainCLI(args, name=Path(configs[0]).stem if configs else "run")
     _fit(cli)
     if cli.trainer.is_global_zero:
-        if cli.model.network.can_prove and not cli.model.is_hard:
+        if cli.model.is_soft:
             print("the network is still in penalty mode and proves nothing: add the callback HardScalingSwitch")
         if not (cli.run_folder / "checkpoints" / "best.ckpt").is_file():
             print("no checkpoint was the best of hard, validated ones: evaluate last.ckpt")

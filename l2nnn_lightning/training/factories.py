@@ -1,13 +1,14 @@
 """Networks, objectives, optimizers and schedules as plain values, so that a checkpoint can hold and rebuild them."""
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-__all__ = ["build", "describe"]
+from l2nnn_lightning.attacks.registry import find_class
+
+__all__ = ["build", "check_trusted", "describe"]
 
 # Packages whose classes a checkpoint may name. Others must be trusted, or have been imported already.
 _TRUSTED = ("l2nnn_lightning", "torch.optim")
@@ -39,7 +40,7 @@ def describe(factory: Callable[..., Any]) -> dict[str, Any]:
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _plain(options)}
 
 
-def build(description: Mapping[str, Any], kind: type) -> Callable[..., Any]:
+def build(description: Mapping[str, Any], kind: Any) -> Callable[..., Any]:
     """Undo :func:`describe`.
 
     Args:
@@ -47,22 +48,26 @@ def build(description: Mapping[str, Any], kind: type) -> Callable[..., Any]:
         kind: what the class must be a subclass of.
 
     Raises:
-        ValueError: if the class is not there, is of another kind, or is named by a package that is not trusted: of
-            this package, ``torch.optim``, those imported already, and those that L2NNN_TRUST lists.
+        ValueError: if the class is not there, is of another kind, or is not trusted.
     """
     path = str(description["class_path"])
-    module_name, _, name = path.rpartition(".")
-    trusted = (*_TRUSTED, *filter(None, os.environ.get("L2NNN_TRUST", "").split(",")))
-    is_trusted = any(module_name == root or module_name.startswith(f"{root}.") for root in trusted)
-    if not is_trusted and module_name not in sys.modules:
-        raise ValueError(f"it needs {path}, of another package: to trust that, set L2NNN_TRUST={module_name}")
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"it needs {path}, which is not there: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ValueError(f"it needs {path} as a {kind.__name__}, which that is not")
+    check_trusted(path)
+    found: Any = find_class(path, kind)
     return partial(found, **description.get("init_args", {}))
+
+
+def check_trusted(path: str) -> None:
+    """Refuse a class that a checkpoint names, whose import would run code of a package that nobody has asked for.
+
+    Trusted are this package, ``torch.optim``, what has been imported already, and what L2NNN_TRUST lists.
+
+    Raises:
+        ValueError: saying how to trust it.
+    """
+    module = path.rpartition(".")[0]
+    roots = (*_TRUSTED, *filter(None, os.environ.get("L2NNN_TRUST", "").split(",")))
+    if module not in sys.modules and not any(module == root or module.startswith(f"{root}.") for root in roots):
+        raise ValueError(f"it needs {path}, of another package: to trust that, set L2NNN_TRUST={module}")
 
 
 def _plain(value: Any) -> Any:

@@ -56,13 +56,13 @@ def _nested(flat: Mapping[str, Any], is_ordinary: bool) -> dict[str, Any]:
     }
     optimizer = optimizers[flat["optimizer"]]
     if flat.get("scale_lr") and flat["optimizer"] == "adam":
-        optimizer = {"class_path": f"{_HERE}.optimizers.ScaledAdam", "init_args": rates}
+        optimizer = {"class_path": f"{_HERE}.ScaledAdam", "init_args": rates}
     return {
         "network": network,
-        "objective": {"class_path": f"{_HERE}.objectives.{name}", "init_args": objective},
+        "objective": {"class_path": f"{_HERE}.{name}", "init_args": objective},
         "optimizer": optimizer,
         "scheduler": {
-            "class_path": f"{_HERE}.schedule.CosineAfterSwitch",
+            "class_path": f"{_HERE}.CosineAfterSwitch",
             "init_args": {new: flat[old] for old, new in _SCHEDULE.items() if old in flat},
         },
         **{key: flat[key] for key in ("image_shape", "num_labels", "radii", "penalty_weight") if key in flat},

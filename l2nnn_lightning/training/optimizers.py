@@ -3,9 +3,27 @@
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.optimizer import ParamsT
 
-__all__ = ["ScaledAdam"]
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
+
+__all__ = ["ScaledAdam", "parameter_groups"]
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Group what is trained: each nonexpansive weight by itself, naming the ``columns`` of its matrices; then the rest.
+
+    Args:
+        module: the network, or the classifier with its objective.
+    """
+    groups: list[dict[str, Any]] = []
+    for layer, scaling in nonexpansive_layers(module):
+        raw = raw_weight(layer)
+        groups.append({"params": [raw], "columns": scaling.matrices(raw).shape[-1]})
+    weights = {id(group["params"][0]) for group in groups}
+    rest = [weight for weight in module.parameters() if weight.requires_grad and id(weight) not in weights]
+    return [*groups, {"params": rest}] if rest else groups
 
 
 class ScaledAdam(torch.optim.Adam):

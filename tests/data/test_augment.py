@@ -29,9 +29,11 @@ def test_crop_moves_the_image_and_fills_with_zeros() -> None:
     assert {tuple(place) for place in where[:, 1:].tolist()} == {(y, x) for y in range(1, 6) for x in range(1, 6)}
 
 
-def test_crop_without_padding_changes_nothing() -> None:
-    image = torch.rand(3, 1, 5, 4)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_no_padding_and_no_strength_change_nothing(dtype: torch.dtype) -> None:
+    image = torch.randint(256, (3, 2, 5, 4)).to(dtype)
     assert torch.equal(random_crop(image, 0), image)
+    torch.testing.assert_close(random_affine(image, 0.0), image)
 
 
 def test_flip_mirrors_about_half_of_the_images() -> None:
@@ -52,13 +54,6 @@ def test_augmentation_follows_the_global_seed() -> None:
         results.append(AUGMENTATIONS["flip_crop"](image))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
-
-
-def test_affine_without_strength_changes_nothing() -> None:
-    image = torch.rand(3, 2, 5, 4)
-    torch.testing.assert_close(random_affine(image, 0.0), image)
-    whole = torch.randint(256, (3, 2, 5, 4), dtype=torch.uint8)
-    assert torch.equal(random_affine(whole, 0.0), whole)
 
 
 def test_affine_moves_each_image_a_little_and_in_its_own_way() -> None:

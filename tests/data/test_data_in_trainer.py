@@ -2,17 +2,21 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from made_up_images import StripesDataModule
 from pytorch_lightning.cli import LightningCLI
+from random_images import RandomImages
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule
+from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule, build_datamodule
 
 pytestmark = [
     # Lightning asks for worker processes, of which batches from memory have no need, and for loggers.
@@ -29,7 +33,7 @@ class Recorder(pl.LightningModule):
     def __init__(self, size: int = 36, labels: int = 4) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(size, labels))
-        self.seen: dict[str, list[Batch]] = {"train": [], "val": [], "test": []}
+        self.seen: dict[str, list[Batch]] = {"train": [], "val": [], "test": [], "predict": []}
         self.modes: list[bool] = []
         self.gradients: list[Any] = []
 
@@ -49,6 +53,10 @@ class Recorder(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self.seen["test"].append(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.seen["predict"].append(batch)
+        return self.net(batch.image).argmax(1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -71,18 +79,18 @@ def indices(batches: list[Batch]) -> list[int]:
 
 
 @pytest.mark.parametrize("use_distributed_sampler", [True, False])
-def test_trainer_sees_every_image_as_float(
-    random_images: type[ImageDataModule], tmp_path: Path, use_distributed_sampler: bool
-) -> None:
-    model, data = Recorder(), random_images(batch_size=45, eval_batch_size=10)
+def test_trainer_sees_every_image_as_float(tmp_path: Path, use_distributed_sampler: bool) -> None:
+    model, data = Recorder(), RandomImages(batch_size=45, eval_batch_size=10)
     trainer = make_trainer(tmp_path, use_distributed_sampler=use_distributed_sampler, num_sanity_val_steps=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*batch_size.*")
         trainer.fit(model, data)
         trainer.test(model, data, verbose=False)
+        predicted = trainer.predict(model, data)
     assert sorted(indices(model.seen["train"])) == list(range(90))
     assert indices(model.seen["val"]) == list(range(10))
-    assert indices(model.seen["test"]) == list(range(23))
+    assert indices(model.seen["test"]) == indices(model.seen["predict"]) == list(range(23))
+    assert [len(labels) for labels in predicted or []] == [10, 10, 3]
     for batches in model.seen.values():
         for batch in batches:
             assert isinstance(batch, Batch)
@@ -91,8 +99,8 @@ def test_trainer_sees_every_image_as_float(
             assert 0 <= float(batch.image.min()) <= float(batch.image.max()) <= 1
 
 
-def test_adversarial_copies_come_in_training_only(random_images: type[ImageDataModule], tmp_path: Path) -> None:
-    model, data = Recorder(), random_images(batch_size=45, adversarial=True, attack={"eps": 0.05})
+def test_adversarial_copies_come_in_training_only(tmp_path: Path) -> None:
+    model, data = Recorder(), RandomImages(batch_size=45, adversarial=True, attack={"eps": 0.05})
     trainer = make_trainer(tmp_path)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
@@ -107,35 +115,20 @@ def test_adversarial_copies_come_in_training_only(random_images: type[ImageDataM
     assert model.gradients[0] is None
 
 
-def test_only_training_images_are_augmented(random_images: type[ImageDataModule], tmp_path: Path) -> None:
-    model, data = Recorder(), random_images(batch_size=90, augment="shift")
+def test_only_training_images_are_augmented(tmp_path: Path) -> None:
+    model, data = Recorder(), RandomImages(batch_size=90, augment="shift")
     make_trainer(tmp_path, num_sanity_val_steps=0).fit(model, data)
     (train,), (val,) = model.seen["train"], model.seen["val"]
-    assert data.train_set is not None
-    assert data.val_set is not None
     assert not torch.equal(train.image, data.train_set.images[train.index].float() / 255)
     assert torch.equal(val.image, data.val_set.images.float() / 255)
 
 
-def test_order_changes_with_the_epoch_and_repeats_with_the_run(
-    random_images: type[ImageDataModule], tmp_path: Path
-) -> None:
-    runs = []
-    for _ in range(2):
-        model = Recorder()
-        make_trainer(tmp_path, max_epochs=2).fit(model, random_images(batch_size=45))
-        runs.append(indices(model.seen["train"]))
-    assert runs[0] == runs[1]
-    assert runs[0][:90] != runs[0][90:]
-    assert sorted(runs[0][:90]) == sorted(runs[0][90:])
-
-
-def test_resumed_run_repeats_an_uninterrupted_one(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+def test_resumed_run_repeats_an_uninterrupted_one(tmp_path: Path) -> None:
     def run(epochs: int, checkpoint: Path | None = None) -> tuple[Recorder, pl.Trainer]:
         torch.manual_seed(0)
         model = Recorder()
         trainer = make_trainer(tmp_path, max_epochs=epochs, num_sanity_val_steps=0)
-        trainer.fit(model, random_images(batch_size=30), ckpt_path=checkpoint)
+        trainer.fit(model, RandomImages(batch_size=30), ckpt_path=checkpoint)
         return model, trainer
 
     whole, _ = run(3)
@@ -148,35 +141,26 @@ def test_resumed_run_repeats_an_uninterrupted_one(random_images: type[ImageDataM
 
 
 @pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero")
-def test_training_without_validation_images_runs(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+def test_training_without_validation_images_runs(tmp_path: Path) -> None:
     model = Recorder()
-    make_trainer(tmp_path).fit(model, random_images(batch_size=50, val_size=0))
+    make_trainer(tmp_path).fit(model, RandomImages(batch_size=50, val_size=0))
     assert sorted(indices(model.seen["train"])) == list(range(100))
     assert not model.seen["val"]
 
 
-def test_double_precision_gets_double_images(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+def test_double_precision_gets_double_images(tmp_path: Path) -> None:
     model = Recorder()
-    make_trainer(tmp_path, precision="64-true").fit(model, random_images(batch_size=90))
+    make_trainer(tmp_path, precision="64-true").fit(model, RandomImages(batch_size=90))
     assert model.seen["train"][0].image.dtype == torch.float64
 
 
-class FakeTrainer:
-    """The part of a Trainer with several processes that the loaders look at."""
-
-    training = False
-
-    def __init__(self, world_size: int, global_rank: int) -> None:
-        self.world_size, self.global_rank = world_size, global_rank
-        self.strategy = type("Strategy", (), {"root_device": torch.device("cpu")})
-
-
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_processes_share_the_work_without_counting_twice(random_images: type[ImageDataModule], world: int) -> None:
+def test_processes_share_the_work_without_counting_twice(world: int) -> None:
     train, test, batches = [], [], []
     for rank in range(world):
-        data = random_images(batch_size=5, eval_batch_size=2)
-        data.trainer = FakeTrainer(world, rank)  # type: ignore[assignment]
+        data = RandomImages(batch_size=5, eval_batch_size=2)
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
         train += indices(list(data.train_dataloader()))
         shard = list(data.test_dataloader())
         batches.append(len(shard))
@@ -186,46 +170,53 @@ def test_processes_share_the_work_without_counting_twice(random_images: type[Ima
     assert len(set(train)) == len(train)
 
 
-def test_command_line_builds_and_describes_a_datamodule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LightningCLI]:
+    """A command line like that of training, over any DataModule."""
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    arguments = [
+    defaults = {"default_root_dir": str(tmp_path), "accelerator": "cpu", "logger": False, "max_epochs": 1}
+    defaults |= {"enable_checkpointing": False, "enable_progress_bar": False}
+
+    def run(*args: str) -> LightningCLI:
+        options = {"run": args[0] == "fit", "save_config_callback": None, "trainer_defaults": defaults}
+        return LightningCLI(Recorder, ImageDataModule, subclass_mode_data=True, args=list(args), **options)
+
+    return run
+
+
+def test_command_line_builds_and_describes_a_datamodule(command_line: Callable[..., LightningCLI]) -> None:
+    data = command_line(
         "--data=MNIST5kDataModule",
         "--data.attack.eps=0.2",
         "--data.label_noise=0.5",
         "--data.label_noise_kind=asymmetric",
         '--data.label_noise_pairs={"1": "7"}',
-    ]
-    cli = LightningCLI(
-        Recorder,
-        ImageDataModule,
-        subclass_mode_data=True,
-        run=False,
-        args=arguments,
-        save_config_callback=None,
-        trainer_defaults={"default_root_dir": str(tmp_path), "accelerator": "cpu", "logger": False},
-    )
-    data = cli.datamodule
+    ).datamodule
     assert isinstance(data, MNIST5kDataModule)
     assert (data.attack.eps, data.attack.steps) == (0.2, 40)
-    assert data._transition() == {1: 7}
+    assert data.label_noise_pairs == {"1": "7"}
     expected = MNIST5kDataModule(
         attack={"eps": 0.2}, label_noise=0.5, label_noise_kind="asymmetric", label_noise_pairs={"1": "7"}
     )
     assert data.describe() == expected.describe()
 
 
+def test_a_data_set_from_outside_is_trained_on_and_found_again(command_line: Callable[..., LightningCLI]) -> None:
+    path = "made_up_images.StripesDataModule"
+    cli = command_line("fit", f"--data={path}", "--data.batch_size=27", "--model.labels=3")
+    assert sorted(indices(cli.model.seen["train"])) == list(range(54))
+    description = cli.datamodule.describe()
+    assert description["name"] == path
+    again = build_datamodule(**description)
+    assert isinstance(again, StripesDataModule)
+    assert again.batch_size == 27
+
+
 def test_help_of_the_command_line_shows_the_manual(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command_line: Callable[..., LightningCLI], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(SystemExit):
-        LightningCLI(
-            Recorder,
-            ImageDataModule,
-            subclass_mode_data=True,
-            run=False,
-            args=["--data.help=l2nnn_lightning.data.ImageFolderDataModule"],
-        )
+        command_line("--data.help=l2nnn_lightning.data.ImageFolderDataModule")
     shown = capsys.readouterr().out
     assert "--data.label_noise_kind" in shown
     assert "--data.test_fraction" in shown

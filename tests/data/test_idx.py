@@ -25,11 +25,8 @@ def write_mnist(raw: Path, train: int = 30, test: int = 10, *, compressed: bool 
             ("images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28))),
             ("labels-idx1-ubyte", rng.integers(0, 10, count)),
         ):
-            content = idx_bytes(array)
-            if compressed:
-                (raw / f"{split}-{kind}.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / f"{split}-{kind}").write_bytes(content)
+            content = gzip.compress(idx_bytes(array)) if compressed else idx_bytes(array)
+            (raw / f"{split}-{kind}{'.gz' if compressed else ''}").write_bytes(content)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -38,7 +35,6 @@ def test_read_idx_agrees_with_torchvision(tmp_path: Path, compressed: bool) -> N
     write_mnist(tmp_path / "theirs", compressed=False)
     for name, reader in (("train-images-idx3-ubyte", read_image_file), ("t10k-labels-idx1-ubyte", read_label_file)):
         path = find_idx(tmp_path / "ours", name)
-        assert path is not None
         ours, theirs = read_idx(path), reader(str(tmp_path / "theirs" / name))
         assert ours.dtype == torch.uint8
         assert torch.equal(ours.long(), theirs.long())
@@ -69,8 +65,6 @@ def test_mnist_reads_compressed_files_in_a_read_only_folder(tmp_path: Path) -> N
     data = MNISTDataModule(root=str(tmp_path), val_size=5)
     data.prepare_data()
     data.setup()
-    assert data.train_set is not None
-    assert data.test_set is not None
     assert (len(data.train_set), len(data.test_set)) == (25, 10)
     assert sorted(raw.iterdir()) == before
     raw.chmod(0o755)

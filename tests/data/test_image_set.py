@@ -16,16 +16,8 @@ def test_getitems_returns_a_whole_batch_by_position() -> None:
     assert isinstance(batch, Batch)
     assert torch.equal(batch.image, torch.stack([split.images[4], split.images[0], split.images[4]]))
     assert batch.label.tolist() == [40, 0, 40]
-    assert batch.index is not None
     assert batch.index.tolist() == [4, 0, 4]
     assert batch.adversarial is None
-
-
-def test_getitem_agrees_with_getitems() -> None:
-    split = make_set()
-    one, many = split[3], split.__getitems__([3])
-    assert torch.equal(one.image, many.image[0])
-    assert one.label == many.label[0]
 
 
 def test_dataloader_batches_equal_direct_indexing() -> None:
@@ -33,6 +25,8 @@ def test_dataloader_batches_equal_direct_indexing() -> None:
     batches = list(DataLoader(split, batch_size=3, collate_fn=lambda batch: batch))
     assert [len(batch.image) for batch in batches] == [3, 3, 1]
     assert torch.equal(torch.cat([batch.image for batch in batches]), split.images)
+    assert torch.equal(split[3].image, split.images[3])
+    assert split[3].label == split.labels[3]
 
 
 def test_subset_keeps_clean_labels_beside_noisy_ones() -> None:
@@ -60,7 +54,6 @@ def test_wrong_tensors_are_refused(images: torch.Tensor, labels: torch.Tensor, m
 def test_batches_are_put_together_where_the_images_are() -> None:
     split = ImageSet(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.arange(5)).to(torch.device("meta"))
     batch = split.__getitems__([4, 0, 2])
-    assert batch.index is not None
     assert [part.device.type for part in (batch.image, batch.label, batch.index)] == ["meta"] * 3
     assert batch.image.shape == (3, 3, 4, 4)
     assert split.num_bytes == 5 * 3 * 4 * 4

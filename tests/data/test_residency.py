@@ -4,16 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from random_images import RandomImages
 
-from l2nnn_lightning.data import ImageDataModule
-from l2nnn_lightning.data import module as data_module
 from l2nnn_lightning.data.image_set import ImageSet
 
 
 @pytest.mark.parametrize("fits", [True, False])
-def test_what_goes_to_the_gpu(
-    fits: bool, random_images: type[ImageDataModule], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_to_the_gpu(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[torch.device] = []
 
     def to(split: ImageSet, device: torch.device) -> ImageSet:
@@ -22,14 +19,13 @@ def test_what_goes_to_the_gpu(
         return ImageSet(split.images.to(meta), split.labels.to(meta))
 
     monkeypatch.setattr(ImageSet, "to", to)
-    datamodule = random_images(batch_size=10)
+    datamodule = RandomImages(batch_size=10)
     datamodule.trainer = SimpleNamespace(  # type: ignore[assignment]
         world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cuda", 3))
     )
     datamodule.setup("fit")
-    assert datamodule.train_set is not None
     size = datamodule.train_set.num_bytes
-    monkeypatch.setattr(data_module, "_RESIDENT_BYTES", size if fits else size - 1)
+    monkeypatch.setattr(RandomImages, "resident_bytes", size if fits else size - 1)
     loader = datamodule.train_dataloader()
     assert moved == ([torch.device("cuda", 3)] if fits else [])
     assert loader.pin_memory == (not fits)
@@ -38,8 +34,8 @@ def test_what_goes_to_the_gpu(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_from_the_gpu_are_those_from_memory(random_images: type[ImageDataModule]) -> None:
-    datamodule = random_images(batch_size=10)
+def test_batches_from_the_gpu_are_those_from_memory() -> None:
+    datamodule = RandomImages(batch_size=10)
     expected = list(datamodule.train_dataloader())
     datamodule.trainer = SimpleNamespace(  # type: ignore[assignment]
         world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cuda"))

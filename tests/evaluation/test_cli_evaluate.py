@@ -12,7 +12,6 @@ from results_contract import RESULT_KEYS
 from terminal import Terminal
 
 from l2nnn_lightning.data import ImageFolderDataModule
-from l2nnn_lightning.experiments import demo
 from l2nnn_lightning.training import cli
 from l2nnn_lightning.training.checkpoints import load_classifier
 
@@ -241,20 +240,3 @@ def test_checkpoint_that_contradicts_itself_is_refused(finished: Path, terminal:
     torch.save(checkpoint, "odd.ckpt")
     assert "odd.ckpt " in terminal.error_line(cli.evaluate, "--ckpt_path", "odd.ckpt", "--output", "out")
     assert not Path("out").exists()
-
-
-# --- the demo ---
-
-
-@pytest.mark.parametrize("code", [0, 2])
-def test_demo_trains_and_then_evaluates_the_best(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    calls: list[tuple[str, list[str]]] = []
-    monkeypatch.setenv("L2NNN_RUN_DIR", "")
-    monkeypatch.setattr(cli, "train", lambda args: calls.append(("train", args)) or code)
-    monkeypatch.setattr(cli, "evaluate", lambda args: calls.append(("evaluate", args)) or 0)
-    assert demo.main() == code
-    folder = str(Path("runs/demo/version_0"))
-    expected = [("train", ["--config", cli.DEFAULT_CONFIG, "--run_dir", folder])]
-    if code == 0:
-        expected.append(("evaluate", ["--ckpt_path", f"{folder}/checkpoints/best.ckpt"]))
-    assert calls == expected

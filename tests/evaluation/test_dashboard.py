@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from l2nnn_lightning.training.command_line import main
 from terminal import Terminal
 
 from l2nnn_lightning.evaluation.tracking.workspace import run_dashboard
-from l2nnn_lightning.training.command_line import main
 
 # wandb-workspaces writes its models in the manner of an older pydantic.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -2,9 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up_study import result, write_result
 
-from l2nnn_lightning.experiments.benchmark.command import main as benchmark
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.pages import fill, pages
+from l2nnn_lightning.experiments.study.plan import Plan
+from l2nnn_lightning.experiments.study.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,38 +29,25 @@ def test_a_missing_result_shows_as_missing(tmp_path):
 
 
 def test_a_result_shows_with_its_seed_and_command(tmp_path):
-    results = {
-        "dataset": "MNIST",
-        "n": 7,
-        "accuracy": 0.5,
-        "gap_mean": 1.25,
-        "radius_mean": 0.5,
-        "radius_kind": "gap/2",
-        "certified": {"0.5": 0.25},
-        "attacks": [],
-        "hard": True,
-        "seed": 3,
-        "hardware": "1 core",
-        "command": "python evaluate.py",
-    }
+    results = json.loads((ROOT / "results" / "mnist5k.json").read_text())
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "x.json").write_text(json.dumps(results))
+    (tmp_path / "results" / "x.json").write_text(
+        json.dumps(results | {"gap_mean": 1.25, "seed": 3, "hardware": "1 core", "command": "python evaluate.py"})
+    )
     text = fill("<!-- results/x.json -->\n<!-- end -->", tmp_path)
-    assert "1.250" in text
-    assert "25.0%" in text
+    assert "| mean confidence gap | 1.250 |" in text
     assert "Seed 3, 1 core; `python evaluate.py`" in text
 
 
 def test_a_benchmark_shows_with_its_command(tmp_path):
-    output = tmp_path / "results" / "b.json"
-    output.parent.mkdir()
-    options = ["inference", "--networks", "mlp", "--bounds", "gram", "--batch_size", "2", "--repeats", "2"]
-    assert benchmark([*options, "--threads", "1", "--output", str(output)]) == 0
+    row = {"part": "step", "subject": "mlp", "what": "a / b", "ours": 0.5, "other": 0.25, "unit": "s", "ratio": 2.0}
+    results = {"rows": [row], "threads": 1, "hardware": "1 core", "command": "python -m x"}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "b.json").write_text(json.dumps(results))
     text = fill("<!-- results/b.json -->\n<!-- end -->", tmp_path)
     assert "| subject | what | ours | other | ratio | quartiles | target |" in text
-    assert "| mlp, gram | inference, folded / plain |" in text
-    assert "1 thread, " in text
-    assert "`python -m l2nnn_lightning.benchmark inference --networks mlp" in text
+    assert "| mlp | a / b | 500.0 ms | 250.0 ms | 2.000 |  |  |" in text
+    assert "1 thread, 1 core; `python -m x`." in text
 
 
 def write_results(path: Path, accuracy: float, certified: dict[str, float], **more: object) -> None:
@@ -86,3 +76,22 @@ def test_results_stand_side_by_side(tmp_path):
 def test_a_row_of_a_comparison_names_its_files(tmp_path):
     with pytest.raises(ValueError, match="NAME: FILE"):
         fill("<!-- compare\nresults/a.json\n-->\n<!-- end -->", tmp_path)
+
+
+def test_study_table_is_filled_from_stored_results(tmp_path: Path, plan: Plan, store: Store) -> None:
+    for seed in (0, 1):
+        write_result(store, result(plan, f"l2nnn-0-s{seed}"), 0.9)
+    text = "before\n<!-- study/table0 -->\n| 99% |\n<!-- end -->\nafter\n<!-- study/table0/gpu -->\n<!-- end -->\n"
+    filled = fill(text, tmp_path)
+    first, second = filled.split("after\n")
+    assert first.startswith("before\n<!-- study/table0 -->\nTable 0. Made up\n")
+    assert "| 0% | 90.0 ± 0.0 (98.7) |" in first
+    assert "99% |" not in first
+    assert "0 of 15 runs stored" in second
+    assert "| 100% | missing | missing | not run |" in second
+    assert fill(filled, tmp_path) == filled
+
+
+def test_unknown_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no study 'none'"):
+        fill("<!-- study/none -->\n<!-- end -->", tmp_path)

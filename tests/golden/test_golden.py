@@ -19,8 +19,9 @@ from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier, load_pretrained
 from l2nnn_lightning.data import MNIST5kDataModule
 from l2nnn_lightning.models import ConvL2NNN, MadryNet, TemplateNet
 from l2nnn_lightning.training.classifier import Classifier
-from l2nnn_lightning.training.objectives import OffsetCrossEntropy, PaperLoss, RadiusHinge
+from l2nnn_lightning.training.objectives import OffsetCrossEntropy, RadiusHinge
 from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.paper_loss import PaperLoss
 from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = [

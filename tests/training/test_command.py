@@ -120,19 +120,19 @@ def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -
         ({"model__network__dens": [6]}, [], "error: ConvL2NNN has no option 'dens': did you mean dense?\n"),
         ({}, ["--model.objective.omga", "1"], "error: PaperLoss has no option 'omga': did you mean omega?\n"),
         ({}, ["--model.optimizer.Lr", "1"], "error: ScaledAdam has no option 'Lr': did you mean lr?\n"),
-        ({}, ["--data.label_nois", "1"], "ImageFolderDataModule has no option 'label_nois': did you mean label_noise?\n"),
+        ({}, ["--data.label_nois", "1"], "has no option 'label_nois': did you mean label_noise?\n"),
         ({}, ["--model.network", "ConvL2NN"], "error: there is no class 'ConvL2NN': did you mean ConvL2NNN?\n"),
         ({}, ["--model.objective", "PaperLos"], "error: there is no class 'PaperLos': did you mean PaperLoss?\n"),
-        ({}, ["--data", "MNIST5kDatamodule"], "there is no class 'MNIST5kDatamodule': did you mean MNIST5kDataModule?\n"),
+        ({}, ["--data", "MNIST5kDatamodule"], "no class 'MNIST5kDatamodule': did you mean MNIST5kDataModule?\n"),
         ({"trainer__max_epoch": 1}, [], "Trainer has no option 'max_epoch': did you mean max_epochs?\n"),
         ({}, ["--trainer.max_epoch", "1"], "Trainer has no option 'max_epoch': did you mean max_epochs?\n"),
-        ({}, ["--dta.batch_size", "1"], "error: there is no option --dta.batch_size: did you mean --data.batch_size?\n"),
+        ({}, ["--dta.batch_size", "1"], "there is no option --dta.batch_size: did you mean --data.batch_size?\n"),
         ({}, ["--bogus", "1"], "error: there is no option --bogus; see train.py --help\n"),
         ({}, ["--model.omega", "1"], "error: --model.omega has moved: use --model.objective.omega\n"),
         ({}, ["--model.init_args.learning_rate=1"], "use --model.optimizer.lr\n"),
         ({}, ["--model.network_args.dense", "[6]"], "use --model.network.dense\n"),
-        ({"model__omega": 1.0}, [], "a.yaml is of an earlier version: model.omega has moved to model.objective.omega\n"),
-        ({"model__network": "mlp"}, [], "is of an earlier version: networks are named by their class, such as ConvL2NNN"),
+        ({"model__omega": 1.0}, [], "is of an earlier version: model.omega has moved to model.objective.omega\n"),
+        ({"model__network": "mlp"}, [], "earlier version: networks are named by their class, such as ConvL2NNN"),
         ({}, ["--data.label_noise", "1.5"], "error: label_noise must be in [0, 1], got 1.5\n"),
         ({}, ["--data.label_noise", "much"], "label_noise"),
         ({}, ["--data.batch_size", "0"], "error: batch_size must be >= 1, got 0\n"),
@@ -233,9 +233,7 @@ def test_existing_run_is_refused_and_left_untouched(
     finished: Path, images: Path, tmp_path: Path, terminal: Terminal
 ) -> None:
     before = snapshot(finished)
-    line = terminal.error_line(
-        train, "--config", write_config(tmp_path / "a.yaml", images), "--run_dir", str(finished)
-    )
+    line = terminal.error_line(train, "--config", write_config(tmp_path / "a.yaml", images), "--run_dir", str(finished))
     assert "already holds a run: choose another --run_dir" in line
     assert snapshot(finished) == before
 
@@ -245,9 +243,7 @@ def test_checkpoint_of_another_network_is_refused(
 ) -> None:
     before = snapshot(finished)
     config = write_config(tmp_path / "a.yaml", images, model__network__dense=[7])
-    line = terminal.error_line(
-        train, "--config", config, "--ckpt_path", str(finished / "checkpoints" / "last.ckpt")
-    )
+    line = terminal.error_line(train, "--config", config, "--ckpt_path", str(finished / "checkpoints" / "last.ckpt"))
     assert "was written by another network" in line
     assert snapshot(finished) == before
 

@@ -18,12 +18,10 @@ from l2nnn_lightning.training.objectives import (
     CrossEntropy,
     Objective,
     OffsetCrossEntropy,
-    PaperLoss,
     RadiusHinge,
     RadiusSigmoid,
-    confidence_gap_loss,
-    log1m_softmax,
 )
+from l2nnn_lightning.training.paper_loss import PaperLoss, confidence_gap_loss, log1m_softmax
 
 pytestmark = QUIET_TRAINING
 

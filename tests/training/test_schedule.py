@@ -3,7 +3,6 @@
 import math
 
 import pytest
-
 import torch
 
 from l2nnn_lightning.training.schedule import CosineAfterSwitch, learning_rate_factor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.attacks import ATTACKS, AttackProgress, AttackResult, build_attack
+from l2nnn_lightning.attacks import AttackResult, build_attack, find_attack
 from l2nnn_lightning.evaluation.measure.jacobian import jacobian_norms
 from l2nnn_lightning.evaluation.measure.progress import attack_bar, progress_bar
 from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
@@ -125,7 +125,7 @@ def attack_images(
         The records, how the attack was run, and the attacked images (float32).
     """
     network = fold(classifier.network).eval().requires_grad_(False)
-    spec = ATTACKS[name]
+    spec = find_attack(name)
     limit = None if minimum_norm and not spec.needs_eps else eps
     attack = build_attack(name, network, eps=limit, max_iter=max_iter, restarts=restarts, seed=seed)
     record_name = record_name or name
@@ -144,16 +144,11 @@ def attack_images(
             radius = None if attack_proven or limit is None else radii[rows]
             proven = 0
             if len(rows) > 0:
-                result = attack.run(
-                    _floats(images[rows], classifier.device),
-                    labels[rows],
-                    radius=radius,
-                    on_progress=bar.update if bar.is_visible else None,
-                )
+                result = attack.run(_floats(images[rows], classifier.device), labels[rows], radius=radius)
                 _note(verdicts, attacked, rows, result, network(result.images).argmax(1))
                 proven = 0 if radius is None else int(((result.iterations == 0) & ~result.broken).sum())
             broken = int(verdicts.broken[batch].sum())
-            bar.finish(AttackProgress(batch.stop - batch.start, broken, proven, 0))
+            bar.finish(batch.stop - batch.start, broken, proven)
     info = AttackInfo(
         record_name, attack.norm_kind, eps, max_iter or spec.max_iter, attack.minimum_norm, restarts=restarts
     )

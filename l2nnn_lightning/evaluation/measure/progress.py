@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from l2nnn_lightning.attacks import AttackProgress
-
 __all__ = ["AttackBar", "attack_bar", "progress_bar"]
 
 
 class AttackBar:
-    """A bar that follows an attack batch by batch, and the iterations within a batch.
+    """A bar that follows an attack batch by batch.
 
     Args:
         progress: where it is drawn.
@@ -22,28 +20,14 @@ class AttackBar:
 
     def __init__(self, progress: Progress, name: str, total: int) -> None:
         self.progress, self.name, self.total = progress, name, total
-        self.is_visible = not progress.disable
-        self.before = AttackProgress(0, 0, 0, 0)
+        self.done = self.broken = self.proven = 0
         self.task = progress.add_task(name, total=total)
 
-    def update(self, now: AttackProgress) -> None:
-        """Show what has become of the current batch so far."""
-        self._show(self._sum(now), now.iterations)
-
-    def finish(self, batch: AttackProgress) -> None:
+    def finish(self, done: int, broken: int, proven: int) -> None:
         """Add a batch that has been dealt with."""
-        self.before = self._sum(batch)
-        self._show(self.before, 0)
-
-    def _sum(self, now: AttackProgress) -> AttackProgress:
-        done, broken, proven = (a + b for a, b in zip(self.before[:3], now[:3], strict=True))
-        return AttackProgress(done, broken, proven, now.iterations)
-
-    def _show(self, whole: AttackProgress, iterations: int) -> None:
-        text = f"{self.name}: {whole.broken} broken, {whole.proven} proven, {self.total - whole.done} left"
-        if iterations > 0:
-            text += f", iteration {iterations}"
-        self.progress.update(self.task, completed=whole.done, description=text)
+        self.done, self.broken, self.proven = self.done + done, self.broken + broken, self.proven + proven
+        text = f"{self.name}: {self.broken} broken, {self.proven} proven, {self.total - self.done} left"
+        self.progress.update(self.task, completed=self.done, description=text)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""``python -m l2nnn_lightning.benchmark``."""
+"""``python -m l2nnn_lightning.benchmark [PART ...]``."""
 
 import sys
 
-from l2nnn_lightning.experiments.benchmark.command import main
+from l2nnn_lightning.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["benchmark", *sys.argv[1:]]))

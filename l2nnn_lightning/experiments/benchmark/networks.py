@@ -1,64 +1,94 @@
-"""The networks that the parts measure, and what a training step and an inference are."""
+"""What the parts measure: networks, made-up images, a checkpoint for whole commands, a training step, an inference."""
 
-import argparse
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from l2nnn_lightning.data import Batch
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.models import L2NNNS, build_network
-from l2nnn_lightning.training.losses import L2NNNLoss
+from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
+from l2nnn_lightning.models import NETWORKS, NetworkFactory
+from l2nnn_lightning.nn.scaling import Bound
+from l2nnn_lightning.training.classifier import L2NNNClassifier
+from l2nnn_lightning.training.paper_loss import PaperLoss
 
-__all__ = ["add_network_arguments", "built_networks", "forward", "made_up_batch", "training_step"]
+__all__ = ["Shape", "forward", "made_up_batch", "network_builders", "training_step", "write_run"]
 
+Shape = tuple[int, int, int]
 _NUM_LABELS = 10
 
 
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add which networks, with which bounds, on which images."""
-    parser.add_argument("--networks", default="mnist_small,mnist_paper", help="names, separated by commas")
-    parser.add_argument("--bounds", default="gram", help="bounds of their layers, separated by commas")
-    parser.add_argument("--image_shape", help="channels,height,width (default: 3,32,32 for cifar*, resnet*; 1,28,28)")
+def network_builders(
+    options: BenchmarkOptions, device: torch.device
+) -> Iterator[tuple[str, Callable[[], nn.Module], Shape]]:
+    """Give for each network with each bound its name for a table, what builds it (soft), and the shape of an image."""
+    for name, bound in product(options.networks.split(","), options.bounds.split(",")):
+        shape = _image_shape(options.image_shape or ("3,32,32" if name.startswith("cifar") else "1,28,28"))
+        if name not in NETWORKS:
+            raise UserError(f"unknown network {name!r}: --networks takes {', '.join(NETWORKS)}")
+        if bound not in get_args(Bound):
+            raise UserError(f"unknown bound {bound!r}: --bounds takes {', '.join(get_args(Bound))}")
+        yield f"{name}, {bound}", partial(_build, name, bound, shape, device), shape
 
 
-def built_networks(options: argparse.Namespace) -> Iterator[tuple[str, nn.Module, tuple[int, int, int]]]:
-    """Build each network with each bound.
-
-    Args:
-        options: of the command line.
-
-    Returns:
-        The name and the bound for a table, the network (soft, on its device), and the shape of an image.
-    """
-    for name in options.networks.split(","):
-        if name not in L2NNNS:
-            raise UserError(f"unknown network {name!r}: --networks takes {', '.join(L2NNNS)}")
-        shape = _image_shape(name, options.image_shape)
-        for bound in options.bounds.split(","):
-            arguments: dict[str, Any] | None = None if bound == "gram" else {"bound": bound}
-            torch.manual_seed(0)
-            network = build_network(L2NNNS, name, shape, _NUM_LABELS, arguments).to(options.device)
-            yield f"{name}, {bound}", network, shape
+def _build(name: str, bound: str, shape: Shape, device: torch.device) -> nn.Module:
+    torch.manual_seed(0)
+    return NETWORKS[name](shape, _NUM_LABELS, **({} if bound == "gram" else {"bound": bound})).to(device)
 
 
-def made_up_batch(shape: tuple[int, int, int], options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+def _image_shape(given: str) -> Shape:
+    try:
+        channels, height, width = map(int, given.split(","))
+    except ValueError:
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise UserError(f"--image_shape must be channels,height,width, got {given!r}")
+    return channels, height, width
+
+
+def made_up_batch(shape: Shape, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Draw random images and labels."""
-    image = torch.rand(options.batch_size, *shape, device=options.device)
-    return image, torch.randint(_NUM_LABELS, (options.batch_size,), device=options.device)
+    return torch.rand(batch_size, *shape, device=device), torch.randint(_NUM_LABELS, (batch_size,), device=device)
+
+
+def write_run(folder: Path, network: NetworkFactory, shape: Shape, images: int) -> Path:
+    """Write so many made-up test images, and a hard network with random weights for them; returns the checkpoint."""
+    channels, height, width = shape
+    pixels = np.random.default_rng(0).integers(0, 256, (images, height, width, channels), dtype=np.uint8)
+    for split, count in (("train", _NUM_LABELS), ("test", images)):
+        for i in range(count):
+            label = folder / "images" / split / str(i % _NUM_LABELS)
+            label.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[i].squeeze()).save(label / f"{i}.png")
+    torch.manual_seed(0)
+    classifier = L2NNNClassifier(network, image_shape=shape, num_labels=_NUM_LABELS)
+    classifier.harden()
+    checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict(), "hyper_parameters": dict(classifier.hparams)}
+    classifier.on_save_checkpoint(checkpoint)
+    init_args = {"root": str(folder / "images"), "channels": channels, "val_size": 0}
+    checkpoint["l2nnn_lightning"]["data"] = {"name": "ImageFolder", "init_args": init_args}
+    torch.save(checkpoint, folder / "hard.ckpt")
+    return folder / "hard.ckpt"
 
 
 def training_step(network: nn.Module, image: Tensor, label: Tensor) -> Callable[[], None]:
     """Make the task of one step with the paper's loss and a fused Adam, the same for any network."""
     network.train()
-    loss = L2NNNLoss(_NUM_LABELS).to(image.device)
-    parameters = [p for p in (*network.parameters(), *loss.parameters()) if p.requires_grad]
+    objective = PaperLoss(_NUM_LABELS).to(image.device)
+    parameters = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
+    batch = Batch(image, label)
     optimizer = torch.optim.Adam(parameters, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(network(image), label)["loss"].backward()
+        objective(network, batch)[1]["loss"].backward()
         optimizer.step()
 
     return step
@@ -67,22 +97,4 @@ def training_step(network: nn.Module, image: Tensor, label: Tensor) -> Callable[
 def forward(network: nn.Module, image: Tensor) -> Callable[[], Tensor]:
     """Make the task of one forward pass in evaluation mode."""
     network.eval()
-
-    @torch.no_grad()
-    def run() -> Tensor:
-        logits: Tensor = network(image)
-        return logits
-
-    return run
-
-
-def _image_shape(name: str, given: str | None) -> tuple[int, int, int]:
-    if given is None:
-        return (3, 32, 32) if name.startswith(("cifar", "resnet")) else (1, 28, 28)
-    try:
-        channels, height, width = (int(part) for part in given.split(","))
-    except ValueError:
-        raise UserError(f"--image_shape must be channels,height,width, got {given!r}") from None
-    if min(channels, height, width) < 1:
-        raise UserError(f"--image_shape must be positive, got {given!r}")
-    return channels, height, width
+    return torch.no_grad()(lambda: network(image))

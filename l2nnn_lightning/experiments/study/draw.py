@@ -15,8 +15,7 @@ from l2nnn_lightning.experiments.study.table import cell_numbers, table_rows
 
 __all__ = ["draw_curves", "draw_table", "write_figures"]
 
-# Of a title of 9 points, on average.
-_INCHES_A_LETTER = 0.075
+_INCHES_A_LETTER = 0.075  # of a title of 9 points, on average
 
 
 def draw_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Figure:
@@ -28,17 +27,13 @@ def draw_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     axes = figure.subplots()
     axes.axis("off")
     axes.set_title("\n".join(lines), fontsize=9, loc="left")
-    table = axes.table(
-        cellText=[list(header), *map(list, rows)],
-        colWidths=[width / sum(widths) for width in widths],
-        cellLoc="right",
-        bbox=Bbox.unit(),
-    )
+    shares = [width / sum(widths) for width in widths]
+    texts = [list(header), *map(list, rows)]
+    table = axes.table(cellText=texts, colWidths=shares, cellLoc="right", bbox=Bbox.unit())
     table.auto_set_font_size(False)
     table.set_fontsize(8)
     for (row, column), cell in table.get_celld().items():
-        cell.set_linewidth(0.4)
-        cell.set_edgecolor("#CCCCCC")
+        cell.set(linewidth=0.4, edgecolor="#CCCCCC")
         if row == 0:
             cell.set_facecolor("#EEF3F7")
         if column == 0:
@@ -47,36 +42,26 @@ def draw_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def draw_curves(plan: Plan, store: Store) -> Figure | None:
-    """Draw one column against another through the rows of each group, ours and the paper's.
-
-    Returns:
-        The figure, or None where the study has none.
-    """
-    wanted = plan.study.figure
-    if wanted is None:
+    """Draw one column against another through each group's rows, ours and the paper's; None if the study has none."""
+    study = plan.study
+    if study.figure is None:
         return None
-    names = list(plan.study.columns)
-    axis_names = (wanted["x"], wanted["y"])
+    names = (study.figure["x"], study.figure["y"])
+    places = [list(study.columns).index(name) for name in names]
     figure = new_figure(5.6, 4.2)
     axes = figure.subplots()
-    groups = list(dict.fromkeys(plan.study.rows[row].group or "" for row in plan.rows))
+    groups = dict.fromkeys(study.rows[row].group for row in plan.rows)
     for group, colour in zip(groups, (BLUE, *ATTACK_COLOURS), strict=False):
-        members = [row for row in plan.rows if (plan.study.rows[row].group or "") == group]
-        ours = np.array([[_mean(plan, store, row, name) for name in axis_names] for row in members])
-        theirs = np.array(
-            [
-                [plan.study.paper[row][names.index(name)] for name in axis_names]
-                for row in members
-                if row in plan.study.paper
-            ],
-            dtype=float,
-        ).reshape(-1, 2)
+        members = [row for row in plan.rows if study.rows[row].group == group]
+        ours = np.array([[_mean(plan, store, row, name) for name in names] for row in members])
+        printed = [[study.paper[row][place] for place in places] for row in members if row in study.paper]
+        theirs = np.array(printed, dtype=float).reshape(-1, 2)
         axes.plot(*ours.T, "o-", color=colour, markersize=4, label=f"{group}, ours".lstrip(", "))
         if np.isfinite(theirs).any():
             axes.plot(*theirs.T, "s--", color=colour, alpha=0.5, markersize=3, label=f"{group}, paper".lstrip(", "))
-    tidy(axes, x=axis_names[0], y=axis_names[1])
-    for name, axis in zip(axis_names, (axes.xaxis, axes.yaxis), strict=True):
-        if plan.study.columns[name].percent:
+    tidy(axes, x=names[0], y=names[1])
+    for name, axis in zip(names, (axes.xaxis, axes.yaxis), strict=True):
+        if study.columns[name].percent:
             axis.set_major_formatter(PERCENT)
     legend_above(figure, axes, columns=3)
     return figure
@@ -85,18 +70,14 @@ def draw_curves(plan: Plan, store: Store) -> Figure | None:
 def write_figures(plan: Plan, store: Store) -> list[Path]:
     """Write the table and the curves beside the study's results; returns the files."""
     figures = {"table": draw_table(plan.study.title, *table_rows(plan, store)), "curves": draw_curves(plan, store)}
-    written = []
-    for name, figure in figures.items():
-        if figure is not None:
-            path = store.folder.with_name(f"{plan.tier}_{name}.png")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
-            written.append(path)
-    return written
+    written = {store.folder.with_name(f"{plan.tier}_{name}.png"): figure for name, figure in figures.items() if figure}
+    for path, figure in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return list(written)
 
 
 def _mean(plan: Plan, store: Store, row: str, name: str) -> float:
     """Average a cell over its seeds; nan, which is not drawn, while one of them is missing."""
-    column = plan.study.columns[name]
-    numbers = [np.nan if number is None else number for number in cell_numbers(plan, store, row, name) or [None]]
-    return float(np.mean(numbers)) * (100 if column.percent else 1)
+    numbers = np.array(cell_numbers(plan, store, row, name) or [None], dtype=float)
+    return float(numbers.mean()) * (100 if plan.study.columns[name].percent else 1)

@@ -6,66 +6,49 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]  # its types are a package of their own
+
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.experiments.study.read import Column, Options, Row, Study, read_yaml
+from l2nnn_lightning.experiments.study.read import Options, Study
 
 __all__ = ["Plan", "Result", "Training", "make_plan"]
 
 
 @dataclass(frozen=True)
 class Training:
-    """One call of ``train.py``.
+    """One call of ``train.py``."""
 
-    Args:
-        name: readable, and unlike any other training's of the study.
-        config: path of the config.
-        overrides: what is changed in it, by dotted key, the seed included.
-        digest: a fingerprint of the config's content and the overrides.
-    """
-
-    name: str
-    config: str
-    overrides: Mapping[str, Any]
-    digest: str
+    name: str  # readable, and unlike any other training's of the study
+    configs: tuple[str, ...]  # paths of the configs, of which a later one wins
+    overrides: Mapping[str, Any]  # what is changed in them, by dotted key, the seed included
+    digest: str  # a fingerprint of the configs' content and the overrides
 
 
 @dataclass(frozen=True)
 class Result:
-    """One call of ``evaluate.py``, which gives one stored file.
+    """One call of ``evaluate.py``, which gives one stored file."""
 
-    Args:
-        name: readable, and unlike any other result's of the study.
-        training: where its checkpoint comes from.
-        checkpoint: ``last`` or ``best``.
-        options: of ``evaluate.py``, by name without dashes; a training stands for its checkpoint.
-        digest: a fingerprint of all that went into it.
-    """
-
-    name: str
-    training: Training
-    checkpoint: str
-    options: Mapping[str, Any]
-    digest: str
+    name: str  # readable, and unlike any other result's of the study
+    training: Training  # where its checkpoint comes from
+    checkpoint: str  # ``last`` or ``best``
+    options: Mapping[str, Any]  # of ``evaluate.py``, by name without dashes
+    others: Mapping[str, Training]  # the options whose value is the checkpoint of another training
+    digest: str  # a fingerprint of all that went into it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study takes in one tier.
-
-    Args:
-        study: the study.
-        tier: the tier's name.
-        results: the results, in the order in which they are run.
-        cells: for every (row, column) that is run, by seed, the results of its variants.
-    """
+    """What a study takes in one tier."""
 
     study: Study
     tier: str
-    results: Sequence[Result]
+    results: Sequence[Result]  # in the order in which they are run
+    # by (row, column) that is run, by seed: the results of its variants
     cells: Mapping[tuple[str, str], Mapping[int, Sequence[Result]]]
 
     @property
@@ -90,90 +73,97 @@ class Plan:
 def make_plan(study: Study, tier: str) -> Plan:
     """List all that a study takes.
 
-    Args:
-        study: the study.
-        tier: one of its tiers.
-
     Raises:
         UserError: if it has no such tier.
     """
     if tier not in study.tiers:
         raise UserError(f"{study.name} has no tier {tier!r}: it has {', '.join(study.tiers)}")
-    size = study.tiers[tier]
+    size, planner = study.tiers[tier], _Planner(study, tier)
     # By fingerprint: cells that show different numbers of one evaluation share it.
     results: dict[str, Result] = {}
     cells: dict[tuple[str, str], dict[int, list[Result]]] = {}
-    for row in study.rows:
-        for name, column in study.columns.items():
-            method = study.methods[column.method]
-            if not all(rows is None or row in rows for rows in (size.rows, method.rows)):
-                continue
-            for seed in size.seeds:
-                for variant in method.variants or [""]:
-                    result = _result(study, tier, row, column, name, variant, seed)
-                    result = results.setdefault(result.digest, result)
-                    cells.setdefault((row, name), {}).setdefault(seed, []).append(result)
+    for row, column in product(study.rows, study.columns):
+        method = study.methods[study.columns[column].method]
+        if all(rows is None or row in rows for rows in (size.rows, method.rows)):
+            for seed, variant in product(size.seeds, method.variants or [""]):
+                result = planner.result(row, column, variant, seed)
+                result = results.setdefault(result.digest, result)
+                cells.setdefault((row, column), {}).setdefault(seed, []).append(result)
     return Plan(study, tier, list(results.values()), cells)
 
 
-def _result(
-    study: Study, tier: str, row_name: str, column: Column, column_name: str, variant: str, seed: int
-) -> Result:
-    method, row = study.methods[column.method], study.rows[row_name]
-    training = _training(study, tier, row_name, column.method, variant, seed)
-    parts = (study.tiers[tier].evaluate, method.evaluate, row.evaluate, column.evaluate)
-    options = {key: value for part in parts for key, value in _in_tier(study, tier, part).items()}
-    for key, value in options.items():
-        if isinstance(value, str) and value.startswith("@"):
-            if value[1:] not in study.methods:
-                raise UserError(f"{study.name}: {key} names the method {value[1:]!r}, which there is not")
-            options[key] = _training(study, tier, row_name, value[1:], "", seed)
-    own_row = row_name if row.evaluate and not _is_trained_apart(row) else ""
-    name = "-".join(
-        part for part in (training.name, _slug(own_row), _slug(column_name) if column.evaluate else "") if part
-    )
-    named = {key: value.digest if isinstance(value, Training) else value for key, value in options.items()}
-    digest = _digest([training.digest, method.checkpoint, sorted(named.items())])
-    return Result(name, training, method.checkpoint, options, digest)
+@dataclass(frozen=True)
+class _Planner:
+    study: Study
+    tier: str
 
+    def result(self, row_name: str, column_name: str, variant: str, seed: int) -> Result:
+        row, column = self.study.rows[row_name], self.study.columns[column_name]
+        method, size = self.study.methods[column.method], self.study.tiers[self.tier]
+        training = self.training(row_name, column.method, variant, seed)
+        options = self.joined(size.evaluate, method.evaluate, row.evaluate, column.evaluate)
+        named = {key: str(value)[1:] for key, value in options.items() if str(value).startswith("@")}
+        for key, other in named.items():
+            if other not in self.study.methods:
+                raise UserError(f"{self.study.name}: {key} names the method {other!r}, which there is not")
+        others = {key: self.training(row_name, other, "", seed) for key, other in named.items()}
+        values = options | {key: other.digest for key, other in others.items()}
+        own_row = row_name if row.evaluate and not row.is_trained_apart else ""
+        return Result(
+            f"{training.name}-{_name(own_row, column_name if column.evaluate else '')}".rstrip("-"),
+            training,
+            method.checkpoint,
+            {key: value for key, value in options.items() if key not in others},
+            others,
+            _digest([training.digest, method.checkpoint, sorted(values.items())]),
+        )
 
-def _training(study: Study, tier: str, row_name: str, method_name: str, variant: str, seed: int) -> Training:
-    method, row = study.methods[method_name], study.rows[row_name]
-    config = study.folder / (row.config or method.config)
-    chosen = method.variants[variant] if variant else {}
-    # Later ones win: the row over the variant over the method over the tier.
-    overrides = {
-        key: value
-        for part in (study.tiers[tier].train, method.train, chosen, row.train)
-        for key, value in _in_tier(study, tier, part).items()
-    }
-    overrides["seed_everything"] = seed
-    parts = [method_name, variant, row_name if _is_trained_apart(row) else "", f"s{seed}"]
-    return Training(
-        "-".join(_slug(part) for part in parts if part),
-        str(config),
-        overrides,
-        _digest([_content(config, config.stat().st_mtime_ns), sorted(overrides.items())]),
-    )
+    def training(self, row_name: str, method_name: str, variant: str, seed: int) -> Training:
+        row, method = self.study.rows[row_name], self.study.methods[method_name]
+        chosen = method.variants[variant] if variant else {}
+        overrides = self.joined(self.study.tiers[self.tier].train, method.train, chosen, row.train)
+        overrides["seed_everything"] = seed
+        configs = self.study.paths(row.config or method.config)
+        content = reduce(_merged, (_content(config, config.stat().st_mtime_ns) for config in configs))
+        name = _name(method_name, variant, row_name if row.is_trained_apart else "", f"s{seed}")
+        return Training(name, tuple(map(str, configs)), overrides, _digest([content, sorted(overrides.items())]))
+
+    def joined(self, *parts: Options) -> dict[str, Any]:
+        """Join options, of which later ones win: of each what holds in every tier, over it what holds in this one."""
+        joined: dict[str, Any] = {}
+        for part in parts:
+            joined |= {key: value for key, value in part.items() if key not in self.study.tiers}
+            joined |= part.get(self.tier, {})
+        return joined
 
 
 @lru_cache
-def _content(config: Path, modified: int) -> Any:  # noqa: ARG001  # a changed file is read again
-    return read_yaml(config)
+def _content(config: Path, modified: int) -> dict[str, Any]:  # noqa: ARG001  # a changed file is read again
+    values: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return values
 
 
-def _in_tier(study: Study, tier: str, part: Options) -> dict[str, Any]:
-    """Take what holds in every tier, and over it what holds in this one."""
-    common = {key: value for key, value in part.items() if key not in study.tiers}
-    return {**common, **part.get(tier, {})}
+def _merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a config over another as ``train.py`` does: section by section, ``KEY+`` appends to a list.
+
+    Example:
+        >>> _merged({"a": {"b": 1, "c": [2]}, "d": 3}, {"a": {"b": 4, "c+": [5]}})
+        {'a': {'b': 4, 'c': [2, 5]}, 'd': 3}
+    """
+    merged = dict(base)
+    for key, value in overlay.items():
+        name = key.removesuffix("+")
+        if name != key:
+            merged[name] = [*(merged.get(name) or []), *value]
+        elif isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+            merged[name] = _merged(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
 
 
-def _is_trained_apart(row: Row) -> bool:
-    return bool(row.config or row.train)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_")
+def _name(*parts: str) -> str:
+    return "-".join(re.sub(r"[^a-z0-9.]+", "_", part.lower()).strip("_") for part in parts if part)
 
 
 def _digest(values: Any) -> str:

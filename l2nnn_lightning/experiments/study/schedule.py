@@ -1,124 +1,119 @@
 """Run commands side by side, each once what it needs is there."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 __all__ = ["Task", "default_jobs", "run_tasks"]
+
+_GRACE = 30.0  # seconds that an ended process has for its own clean-up
 
 
 @dataclass(frozen=True)
 class Task:
-    """One command.
+    """One command."""
 
-    Args:
-        name: its name, unlike any other's.
-        command: gives the command line when the task starts.
-        log: the file for all that it prints.
-        finish: called when it has ended well.
-        needs: names of tasks that must have ended well before.
-    """
-
-    name: str
-    command: Callable[[], Sequence[str]]
-    log: Path
-    finish: Callable[[], None]
-    needs: frozenset[str] = field(default_factory=frozenset)
-
-
-@dataclass
-class _Running:
-    task: Task
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    slot: int
-    started: float
+    name: str  # its name, unlike any other's
+    command: Callable[[], Sequence[str]]  # gives the command line when the task starts
+    log: Path  # the file for all that it prints
+    finish: Callable[[], None]  # called when it has ended well
+    needs: frozenset[str] = frozenset()  # names of tasks that must have ended well before
 
 
 def default_jobs() -> int:
     """Count the devices, or without any the cores that this process may use."""
-    import torch
-
-    return torch.cuda.device_count() or _cores()
+    return len(_devices()) or _cores()
 
 
-def run_tasks(tasks: Sequence[Task], jobs: int, say: Callable[[str], None], poll: float = 0.5) -> list[str]:
+def run_tasks(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> list[str]:
     """Run all tasks, up to ``jobs`` at once; one that fails takes along only those that need it.
 
-    Each gets its share of the cores (``OMP_NUM_THREADS``, unless that is set) and, in turn, one of the devices.
+    Each gets its share of the cores (``OMP_NUM_THREADS``, unless that is set) and, in turn, one of the devices. Ctrl-C
+    and SIGTERM end all of them before :class:`KeyboardInterrupt` is raised. To be called from the main thread.
 
     Args:
-        tasks: in the order of preference; a need that is not among them counts as met.
+        tasks: in the order of preference, each after what it needs; a need that is not among them counts as met.
         jobs: how many at once, >= 1.
         say: receives a line for everything that starts or ends.
-        poll: seconds between two looks at the processes.
 
     Returns:
         The names of the tasks that failed or were not run because of that.
     """
-    waiting = {task.name: task for task in tasks}
-    running: list[_Running] = []
-    done: set[str] = set()
-    failed: list[str] = []
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        while waiting or running:
-            for task in list(waiting.values()):
-                blocked = task.needs & set(failed)
-                if blocked:
-                    say(f"skipped {task.name}: {', '.join(sorted(blocked))} failed")
-                    failed.append(waiting.pop(task.name).name)
-                elif len(running) < jobs and not task.needs & (set(waiting) | {run.task.name for run in running}):
-                    slot = min(set(range(jobs)) - {run.slot for run in running})
-                    running.append(_start(waiting.pop(task.name), slot, jobs))
-                    say(f"started {task.name}")
-            for run in [run for run in running if run.process.poll() is not None]:
-                running.remove(run)
-                run.log.close()
-                if run.process.returncode == 0:
-                    run.task.finish()
-                    done.add(run.task.name)
-                    seconds = time.perf_counter() - run.started
-                    say(f"done {run.task.name}, {seconds:.0f} s ({len(done)} of {len(tasks)})")
-                else:
-                    failed.append(run.task.name)
-                    say(f"failed {run.task.name} with exit code {run.process.returncode}: see {run.task.log}")
-            if running:
-                time.sleep(poll)
+        return asyncio.run(_run_all(tasks, jobs, say))
     finally:
-        for run in running:
-            run.process.terminate()
-        for run in running:
-            run.process.wait()
-            run.log.close()
-    return failed
+        signal.signal(signal.SIGTERM, on_terminate)
 
 
-def _start(task: Task, slot: int, jobs: int) -> _Running:
+async def _run_all(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> list[str]:
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # asyncio's, which cancels what runs
+    slots: asyncio.Queue[int] = asyncio.Queue()
+    for slot in range(jobs):
+        slots.put_nowait(slot)
+    ended_well: dict[str, asyncio.Task[bool]] = {}
+
+    async def run(task: Task) -> bool:
+        blocked = [need for need in sorted(task.needs & ended_well.keys()) if not await ended_well[need]]
+        if blocked:
+            say(f"skipped {task.name}: {', '.join(blocked)} failed")
+            return False
+        slot = await slots.get()
+        try:
+            say(f"started {task.name}")
+            started = time.perf_counter()
+            code = await _run(task, _environment(slot, jobs))
+        finally:
+            slots.put_nowait(slot)
+        if code != 0:
+            say(f"failed {task.name} with exit code {code}: see {task.log}")
+            return False
+        task.finish()
+        say(f"done {task.name}, {time.perf_counter() - started:.0f} s")
+        return True
+
+    async with asyncio.TaskGroup() as group:
+        for task in tasks:
+            ended_well[task.name] = group.create_task(run(task))
+    return [name for name, well in ended_well.items() if not well.result()]
+
+
+async def _run(task: Task, environment: Mapping[str, str]) -> int:
+    """Run a command to its end; end it if that is not waited for."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    log = task.log.open("wb")
-    process = subprocess.Popen(
-        list(task.command()),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=_environment(slot, jobs),
-    )
-    return _Running(task, process, log, slot, time.perf_counter())
+    with task.log.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *task.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _GRACE)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+            raise
 
 
 def _environment(slot: int, jobs: int) -> Mapping[str, str]:
-    import torch
-
     environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **os.environ}
-    devices = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    devices = devices or [str(index) for index in range(torch.cuda.device_count())]
-    if devices:
+    if devices := _devices():
         environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
     return environment
+
+
+def _devices() -> list[str]:
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return (named or [str(index) for index in range(torch.cuda.device_count())])[: torch.cuda.device_count()]
 
 
 def _cores() -> int:

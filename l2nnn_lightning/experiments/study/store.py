@@ -34,13 +34,9 @@ class Store:
         """Name a checkpoint of a training."""
         return self.run_folder(training) / "checkpoints" / f"{kind}.ckpt"
 
-    def is_trained(self, training: Training) -> bool:
-        """Tell whether a training came to its end."""
-        return (self.run_folder(training) / "trained").is_file()
-
-    def mark_trained(self, training: Training) -> None:
-        """Note that a training came to its end."""
-        (self.run_folder(training) / "trained").touch()
+    def trained(self, training: Training) -> Path:
+        """Name the file that is there once a training came to its end."""
+        return self.run_folder(training) / "trained"
 
     def evaluation_folder(self, result: Result) -> Path:
         """Name the folder that ``evaluate.py`` writes."""
@@ -49,19 +45,14 @@ class Store:
     def read(self, result: Result) -> dict[str, Any] | None:
         """Read a stored result; None if it is missing, or was made with other settings."""
         try:
-            values = json.loads((self.folder / f"{result.name}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            values: dict[str, Any] = json.loads((self.folder / f"{result.name}.json").read_text(encoding="utf-8"))
+            return values if values["study"]["digest"] == result.digest else None
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
             return None
-        if not isinstance(values, dict) or values.get("study", {}).get("digest") != result.digest:
-            return None
-        return values
 
     def keep(self, result: Result) -> None:
         """Copy what ``evaluate.py`` wrote to the results, with the settings of the training."""
         values = json.loads((self.evaluation_folder(result) / "results.json").read_text(encoding="utf-8"))
-        values["study"] = {
-            "digest": result.digest,
-            "config": Path(result.training.config).name,
-            "overrides": result.training.overrides,
-        }
+        configs = " ".join(Path(config).name for config in result.training.configs)
+        values["study"] = {"digest": result.digest, "config": configs, "overrides": result.training.overrides}
         write_json(self.folder / f"{result.name}.json", values)

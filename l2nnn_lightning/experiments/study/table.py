@@ -11,40 +11,33 @@ from l2nnn_lightning.experiments.study.plan import Plan, Result
 from l2nnn_lightning.experiments.study.read import Column, Value
 from l2nnn_lightning.experiments.study.store import Store
 
-__all__ = ["MISSING", "NOT_RUN", "cell_numbers", "look_up", "study_markdown", "table_rows"]
-
-MISSING, NOT_RUN = "missing", "not run"
+__all__ = ["cell_numbers", "look_up", "study_markdown", "table_rows"]
 
 
 def look_up(results: Mapping[str, Any], value: Value) -> float | None:
-    """Find a number in the content of ``results.json``.
+    """Find a number in the content of ``results.json``; None where there is none.
 
     Args:
         results: the content.
         value: keys joined by "/", such as ``noisy/train/gap_mean``; or fields of one attack, of which ``attack`` is the
             name's beginning: its accuracy.
 
-    Returns:
-        The number, None where there is none.
-
     Example:
         >>> look_up({"certified": {"1.58": 0.5}}, "certified/1.58")
         0.5
     """
-    found: Any = results
-    if isinstance(value, str):
-        for key in value.split("/"):
-            found = found.get(key) if isinstance(found, Mapping) else None
-    else:
-        fields = {key: wanted for key, wanted in value.items() if key != "attack"}
-        fitting = [
-            attack
-            for attack in results.get("attacks", [])
-            if str(attack["name"]).startswith(value["attack"])
-            and all(attack.get(key) == wanted for key, wanted in fields.items())
-        ]
-        found = fitting[0]["accuracy"] if len(fitting) == 1 else None
-    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+    try:
+        if isinstance(value, str):
+            found: Any = results
+            for key in value.split("/"):
+                found = found[key]
+        else:
+            fields = {key: wanted for key, wanted in value.items() if key != "attack"}
+            attacks = [attack for attack in results.get("attacks", []) if attack["name"].startswith(value["attack"])]
+            (found,) = (attack["accuracy"] for attack in attacks if fields.items() <= attack.items())
+        return float(found) if math.isfinite(found) else None
+    except (KeyError, TypeError, ValueError):  # no such key; not a number; not one attack
+        return None
 
 
 def cell_numbers(plan: Plan, store: Store, row: str, column_name: str) -> list[float | None] | None:
@@ -57,71 +50,55 @@ def cell_numbers(plan: Plan, store: Store, row: str, column_name: str) -> list[f
         return None
     value = plan.study.rows[row].value or plan.study.columns[column_name].value
     assert value is not None
-    numbers: list[float | None] = []
-    for candidates in seeds.values():
-        best = _best(plan, store, candidates)
-        numbers.append(None if best is None else look_up(best, value))
-    return numbers
+    best = [_best(plan, store, candidates) for candidates in seeds.values()]
+    return [None if results is None else look_up(results, value) for results in best]
 
 
 def _best(plan: Plan, store: Store, candidates: Sequence[Result]) -> Mapping[str, Any] | None:
-    found = [store.read(result) for result in candidates]
-    stored = [values for values in found if values is not None]
-    if len(stored) < len(found):
+    stored = [values for values in map(store.read, candidates) if values is not None]
+    if len(stored) < len(candidates):
         return None
-    if len(stored) == 1:
-        return stored[0]
-    scores = [look_up(values, plan.study.select) for values in stored]
-    if any(score is None for score in scores):
+    scores = [look_up(values, plan.study.select) if len(stored) > 1 else 0.0 for values in stored]
+    if None in scores:
         return None
     return stored[int(np.argmax(np.array(scores, dtype=float)))]
 
 
 def table_rows(plan: Plan, store: Store) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows: our number, in parentheses the paper's."""
+    columns = plan.study.columns
     rows = []
     for row in plan.rows:
-        cells = []
-        for position, (name, column) in enumerate(plan.study.columns.items()):
-            paper = plan.study.paper.get(row, (None,) * len(plan.study.columns))[position]
-            text = _cell(cell_numbers(plan, store, row, name), column)
-            cells.append(text if paper is None else f"{text} ({paper:g})")
-        rows.append([row, *cells])
-    return ["", *plan.study.columns], rows
+        cells = [_cell(cell_numbers(plan, store, row, name), column) for name, column in columns.items()]
+        paper = plan.study.paper.get(row, (None,) * len(cells))
+        shown = [text if number is None else f"{text} ({number:g})" for text, number in zip(cells, paper, strict=True)]
+        rows.append([row, *shown])
+    return ["", *columns], rows
 
 
 def study_markdown(plan: Plan, store: Store) -> str:
     """Write the table in Markdown, with what it rests on."""
-    kept = [values for values in (store.read(result) for result in plan.results) if values is not None]
+    kept = [values for values in map(store.read, plan.results) if values is not None]
     size = plan.study.tiers[plan.tier]
-    seeds = ", ".join(map(str, size.seeds))
-    machines = sorted({str(values["hardware"]) for values in kept})
+    counts = {name: len(method.variants) for name, method in plan.study.methods.items() if len(method.variants) > 1}
+    listed = ", ".join(f"{name} (of {count})" for name, count in counts.items())
+    stored = [f"{len(kept)} of {len(plan.results)} runs stored", *sorted({str(values["hardware"]) for values in kept})]
     facts = [
         f"Ours, in parentheses the paper's. Tier {plan.tier}: {size.note}",
-        f"Seeds {seeds}; {len(kept)} of {len(plan.results)} runs stored" + (f"; {', '.join(machines)}" if kept else ""),
+        f"The setting that is best on held-out noisy images is shown for {listed}" if counts else "",
+        f"Seeds {', '.join(map(str, size.seeds))}; {'; '.join([stored[0], ', '.join(stored[1:])]).removesuffix('; ')}",
         f"`python -m l2nnn_lightning.study {plan.study.name} --tier {plan.tier}`, about {size.minutes}.",
     ]
-    picked = _picked(plan)
-    if picked:
-        facts.insert(1, picked)
-    text = ". ".join(fact.rstrip(".") for fact in facts) + "."
+    text = ". ".join(fact.rstrip(".") for fact in facts if fact) + "."
     return f"{plan.study.title}\n\n{markdown_table(*table_rows(plan, store))}\n\n{text}\n"
-
-
-def _picked(plan: Plan) -> str:
-    counts = {name: len(method.variants) for name, method in plan.study.methods.items() if len(method.variants) > 1}
-    if not counts:
-        return ""
-    listed = ", ".join(f"{name} (of {count})" for name, count in counts.items())
-    return f"The setting that is best on held-out noisy images is shown for {listed}"
 
 
 def _cell(numbers: list[float | None] | None, column: Column) -> str:
     if numbers is None:
-        return NOT_RUN
+        return "not run"
     known = [number * (100 if column.percent else 1) for number in numbers if number is not None]
     if not known:
-        return MISSING
+        return "missing"
     text = f"{np.mean(known):.{column.digits}f}"
     if len(known) > 1:
         text += f" ± {np.std(known, ddof=1):.{column.digits}f}"

@@ -3,8 +3,8 @@
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from l2nnn_lightning.experiments.study.plan import Result, Training
@@ -13,8 +13,7 @@ from l2nnn_lightning.experiments.study.store import Store
 
 __all__ = ["evaluation_command", "missing_tasks", "training_command"]
 
-_TRAIN = "import sys; from l2nnn_lightning import cli; sys.exit(cli.train())"
-_EVALUATE = "import sys; from l2nnn_lightning import cli; sys.exit(cli.evaluate())"
+_PROGRAM = "import sys; from l2nnn_lightning.__main__ import {0}; sys.exit({0}())"
 
 
 def missing_tasks(results: Sequence[Result], store: Store) -> list[Task]:
@@ -28,23 +27,18 @@ def missing_tasks(results: Sequence[Result], store: Store) -> list[Task]:
     for result in results:
         if store.read(result) is not None:
             continue
-        needed = [result.training, *(value for value in result.options.values() if isinstance(value, Training))]
-        untrained = [training for training in needed if not store.is_trained(training)]
-        for training in untrained:
-            name = f"train {training.name}"
-            tasks[name] = Task(
-                name,
-                lambda training=training: training_command(training, store),  # type: ignore[misc]
-                store.runs / f"{training.name}-{training.digest}.log",
-                lambda training=training: store.mark_trained(training),  # type: ignore[misc]
+        untrained = [run for run in (result.training, *result.others.values()) if not store.trained(run).is_file()]
+        for run in untrained:
+            log = store.runs / f"{run.name}-{run.digest}.log"
+            tasks[f"train {run.name}"] = Task(
+                f"train {run.name}", partial(training_command, run, store), log, store.trained(run).touch
             )
-        name = f"evaluate {result.name}"
-        tasks[name] = Task(
-            name,
-            lambda result=result: evaluation_command(result, store),  # type: ignore[misc]
+        tasks[f"evaluate {result.name}"] = Task(
+            f"evaluate {result.name}",
+            partial(evaluation_command, result, store),
             store.runs / f"{result.name}-{result.digest}-evaluation.log",
-            lambda result=result: store.keep(result),  # type: ignore[misc]
-            frozenset(f"train {training.name}" for training in untrained),
+            partial(store.keep, result),
+            frozenset(f"train {run.name}" for run in untrained),
         )
     return list(tasks.values())
 
@@ -55,7 +49,10 @@ def training_command(training: Training, store: Store) -> list[str]:
     A folder without a checkpoint is of a run that was cut short in its first epoch: it is removed.
     """
     folder = store.run_folder(training)
-    command = [sys.executable, "-c", _TRAIN, "--config", training.config, "--run_dir", str(folder)]
+    command = [sys.executable, "-c", _PROGRAM.format("train")]
+    for config in training.configs:
+        command += ["--config", config]
+    command += ["--run_dir", str(folder)]
     command += [f"--{key}={_text(value)}" for key, value in training.overrides.items()]
     last = store.checkpoint(training, "last")
     if last.is_file():
@@ -67,11 +64,12 @@ def training_command(training: Training, store: Store) -> list[str]:
 def evaluation_command(result: Result, store: Store) -> list[str]:
     """Write the command of an evaluation."""
     checkpoint = store.checkpoint(result.training, result.checkpoint)
-    command = [sys.executable, "-c", _EVALUATE, "--ckpt_path", str(checkpoint)]
+    command = [sys.executable, "-c", _PROGRAM.format("evaluate"), "--ckpt_path", str(checkpoint)]
     command += ["--output", str(store.evaluation_folder(result))]
+    for key, training in result.others.items():
+        best = store.checkpoint(training, "best")  # on held-out images, where there were any
+        command += [f"--{key}", str(best if best.is_file() else store.checkpoint(training, "last"))]
     for key, value in result.options.items():
-        if isinstance(value, Training):
-            value = store.checkpoint(value, _fallback_kind(store, value))
         if value is True:
             command.append(f"--{key}")
         elif value is not False and value is not None:
@@ -79,14 +77,5 @@ def evaluation_command(result: Result, store: Store) -> list[str]:
     return command
 
 
-def _fallback_kind(store: Store, training: Training) -> str:
-    """Prefer the checkpoint that was best on held-out images, where there were any."""
-    return "best" if store.checkpoint(training, "best").is_file() else "last"
-
-
 def _text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value)
-    return str(value) if not isinstance(value, Path) else value.as_posix()
+    return value if isinstance(value, str) else json.dumps(value)

@@ -37,7 +37,7 @@ class BestCheckpoint(ModelCheckpoint):
         module: Classifier = trainer.lightning_module  # type: ignore[assignment]
         # What was validated, and is saved, may be an average of weights that is not hard yet.
         was_hard = bool(trainer.callback_metrics.get("val/hard", True))
-        if module.network.can_prove and not (module.is_hard and was_hard):
+        if module.is_soft or (module.network.can_prove and not was_hard):
             return False
         return super().check_monitor_top_k(trainer, current)
 

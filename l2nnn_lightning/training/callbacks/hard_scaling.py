@@ -1,7 +1,7 @@
 """The switch from the penalty (7) to hard scaling W / sqrt(b(W)) close to convergence (appendix A.1)."""
 
 import math
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -59,22 +59,18 @@ class HardScalingSwitch(pl.Callback):
         penalty_epochs: int = 1,
     ) -> None:
         super().__init__()
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta must be at least 0, got {min_delta}")
-        if switch_epoch is not None and switch_epoch < 0:
-            raise ValueError(f"switch_epoch must be at least 0, got {switch_epoch}")
-        if not 0 < latest <= 1:
-            raise ValueError(f"latest must be in (0, 1], got {latest}")
-        if not lr_factor > 0:
-            raise ValueError(f"lr_factor must be positive, got {lr_factor}")
-        if not penalty_factor >= 1 or penalty_epochs < 1:
-            raise ValueError(
-                f"penalty_factor and penalty_epochs must be at least 1, got {penalty_factor} and {penalty_epochs}"
-            )
+        for name, value, fits, what in (
+            ("mode", mode, mode in ("min", "max"), "'min' or 'max'"),
+            ("patience", patience, patience >= 1, "at least 1"),
+            ("min_delta", min_delta, min_delta >= 0, "at least 0"),
+            ("switch_epoch", switch_epoch, switch_epoch is None or switch_epoch >= 0, "at least 0"),
+            ("latest", latest, 0 < latest <= 1, "in (0, 1]"),
+            ("lr_factor", lr_factor, lr_factor > 0, "positive"),
+            ("penalty_factor", penalty_factor, penalty_factor >= 1, "at least 1"),
+            ("penalty_epochs", penalty_epochs, penalty_epochs >= 1, "at least 1"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {what}, got {value!r}")
         self.monitor, self.mode, self.patience, self.min_delta = monitor, mode, patience, min_delta
         self.switch_epoch, self.latest, self.lr_factor = switch_epoch, latest, lr_factor
         self.penalty_factor, self.penalty_epochs = penalty_factor, penalty_epochs
@@ -96,12 +92,12 @@ class HardScalingSwitch(pl.Callback):
         self.best, self.waited = state_dict["best"], state_dict["waited"]
         self.switched_at = state_dict["switched_at"]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Raise the penalty weight; switch before the first step where that is asked for."""
         if self.switched_at is not None and self.switched_at == trainer.current_epoch - 1:
             # Early stopping and checkpoints look at an epoch's metrics after this callback: they saw soft ones since.
             _forget_scores(trainer)
-        if not _is_soft(pl_module):
+        if not pl_module.is_soft:
             return
         if self.switch_epoch is not None and trainer.current_epoch >= self.switch_epoch:
             self._switch(trainer, pl_module, trainer.current_epoch - 1, "as configured")
@@ -109,9 +105,9 @@ class HardScalingSwitch(pl.Callback):
         progress = min(1.0, trainer.current_epoch / self.penalty_epochs)
         pl_module.penalty_scale = self.penalty_factor**progress
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Watch the metric, and switch when its time has come."""
-        if not _is_soft(pl_module):
+        if not pl_module.is_soft:
             return
         bound = largest_bound(pl_module.network)
         pl_module.log("train/largest_bound", bound)
@@ -164,10 +160,6 @@ class HardScalingSwitch(pl.Callback):
             f"Switched to hard scaling at epoch {trainer.current_epoch}, step {trainer.global_step} "
             f"({reason}); the largest bound was {bound:.3f}"
         )
-
-
-def _is_soft(module: pl.LightningModule) -> TypeGuard[Classifier]:
-    return isinstance(module, Classifier) and module.network.can_prove and not module.is_hard
 
 
 def _forget_scores(trainer: pl.Trainer) -> None:

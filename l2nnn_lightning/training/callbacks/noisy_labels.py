@@ -3,7 +3,8 @@
 import pytorch_lightning as pl
 import torch
 
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import ImageSet, to_float
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["NoisyLabelMonitor"]
@@ -31,16 +32,15 @@ class NoisyLabelMonitor(pl.Callback):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.images, self.batch_size = images, batch_size
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Measure and log; every process measures the same sample."""
-        datamodule = getattr(trainer, "datamodule", None)
-        if not isinstance(datamodule, ImageDataModule) or datamodule.train_set is None:
-            raise ValueError("NoisyLabelMonitor needs one of this package's DataModules")
-        assert isinstance(pl_module, Classifier)
-        train = datamodule.train_set
+        train: ImageSet | None = getattr(getattr(trainer, "datamodule", None), "train_set", None)
+        if train is None:
+            raise UserError("NoisyLabelMonitor needs one of this package's DataModules")
         given, clean = train.labels[: self.images].cpu(), train.clean_labels[: self.images].cpu()
+        certified = pl_module.certified()
         parts = [
-            pl_module.certify(batch.to(pl_module.device).float() / 255)
+            certified(to_float(batch, pl_module.device))
             for batch in torch.split(train.images[: self.images], self.batch_size)
         ]
         label = torch.cat([part.label.cpu() for part in parts])

@@ -1,4 +1,4 @@
-"""The command: a study from its file to its table through train.py and evaluate.py, resumed, and bad input refused."""
+"""The command: a study from its file to its table through train.py and evaluate.py, resumed."""
 
 import json
 import re
@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from commands import study
 from made_up_study import write_study
 from terminal import Terminal
 
-from l2nnn_lightning.experiments.study import command
+from l2nnn_lightning.experiments.study import schedule
 from l2nnn_lightning.experiments.study.schedule import Task
 from l2nnn_lightning.training import cli
 
@@ -35,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
                 failed.append(task.name)
         return failed
 
-    monkeypatch.setattr(command, "run_tasks", run_here)
+    monkeypatch.setattr(schedule, "run_tasks", run_here)
     monkeypatch.setattr(sys, "argv", ["study"])
     monkeypatch.chdir(tmp_path)
     return names
@@ -55,9 +56,9 @@ def test_study_runs_what_is_missing_and_fills_the_table(
     tiers = {key: {"note": key, "minutes": "1", "seeds": [3]} for key in ("cpu", "gpu")}
     rows = {"50%": {"train": {"data.label_noise": 0.5, "trainer.max_epochs": 2}}}
     folder = write_study(tmp_path / "studies", images, methods=methods, tiers=tiers, rows=rows, paper={})
-    assert command.main(options(folder, "--list")) == 0
+    assert study(options(folder, "--list")) == 0
     assert terminal.read()[0] == "l2nnn-50-s3: missing\n"
-    assert command.main(options(folder)) == 0
+    assert study(options(folder)) == 0
     assert started == ["train l2nnn-50-s3", "evaluate l2nnn-50-s3"]
     stored = Path("results/study/table0/cpu/l2nnn-50-s3.json")
     values = json.loads(stored.read_text())
@@ -68,10 +69,10 @@ def test_study_runs_what_is_missing_and_fills_the_table(
     assert Path("results/study/table0/cpu.md").read_text() in table
     assert Path("results/study/table0/cpu_table.png").stat().st_size > 0
 
-    assert command.main(options(folder)) == 0
+    assert study(options(folder)) == 0
     assert len(started) == 2  # nothing was left to do
     stored.unlink()
-    assert command.main(options(folder, "--table")) == 0
+    assert study(options(folder, "--table")) == 0
     assert "| 50% | missing | missing |" in terminal.read()[0]
     assert len(started) == 2
 
@@ -82,29 +83,13 @@ def test_failed_run_gives_exit_code_1_and_stays_missing(
     rows = {"0%": {"train": {"data.label_noise": 1.5}}}
     tiers = {key: {"note": key, "minutes": "1", "seeds": [0]} for key in ("cpu", "gpu")}
     folder = write_study(tmp_path / "studies", images, rows=rows, tiers=tiers, paper={})
-    assert command.main(options(folder, "--only", "l2nnn-0-s0")) == 1
+    assert study(options(folder, "--only", "l2nnn-0-s0")) == 1
     out, err = terminal.read()
     assert "| 0% | missing | missing |" in out
     assert "label_noise must be in [0, 1], got 1.5" in err
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["table7"], "there is no study 'table7': choose one of table0"),
-        (["table0", "--tier", "tpu"], "no tier 'tpu'"),
-        (["table0", "--only", "nothing"], "no run 'nothing'"),
-        (["table0", "--jobs", "0"], "--jobs must be at least 1, got 0"),
-        (["table0", "--speed", "9"], "unrecognized arguments: --speed 9"),
-        ([], "name a study: table0"),
-    ],
-)
-def test_bad_input_is_one_line(images: Path, tmp_path: Path, terminal: Terminal, args: list[str], message: str) -> None:
-    folder = write_study(tmp_path / "studies", images)
-    assert message in terminal.error_line(command.main, *args, "--configs", str(folder))
-
-
 def test_studies_are_listed(images: Path, tmp_path: Path, terminal: Terminal) -> None:
     folder = write_study(tmp_path / "studies", images)
-    assert command.main(["--list", "--configs", str(folder)]) == 0
+    assert study(["--list", "--configs", str(folder)]) == 0
     assert terminal.read()[0] == "table0: Table 0. Made up (cpu 1 minute, gpu 1 day)\n"

@@ -1,17 +1,16 @@
 """The project's studies: train.py understands every training, evaluate.py every evaluation."""
 
-import inspect
 from pathlib import Path
 
 import pytest
 
 from l2nnn_lightning.evaluation.parser import parse_options
-from l2nnn_lightning.experiments.study import Plan, make_plan, read_study, study_names
-from l2nnn_lightning.experiments.study.plan import Training
+from l2nnn_lightning.experiments.study.plan import make_plan
+from l2nnn_lightning.experiments.study.read import read_study, study_names
+from l2nnn_lightning.experiments.study.run import STUDIES
 from l2nnn_lightning.experiments.study.store import Store
 from l2nnn_lightning.experiments.study.tasks import evaluation_command, training_command
-from l2nnn_lightning.models import L2NNNS, ORDINARY
-from l2nnn_lightning.training.cli import TrainCLI
+from l2nnn_lightning.training.command import TrainCLI
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -23,43 +22,28 @@ class ParseOnly(TrainCLI):
         return
 
 
-def plans() -> list[Plan]:
-    return [make_plan(study, tier) for study in map(read_study, study_names()) for tier in study.tiers]
+PLANS = [
+    make_plan(study, tier) for study in (read_study(n, STUDIES) for n in study_names(STUDIES)) for tier in study.tiers
+]
 
 
 @pytest.mark.slow
 def test_every_kind_of_training_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py"])
-    seen = set()
-    for plan in plans():
-        store = Store(plan, tmp_path / "results", tmp_path / "runs")
-        for training in {run.training.digest: run.training for run in plan.results}.values():
-            # Another number in the same place needs no second look.
-            kind = (
-                training.config,
-                *sorted(training.overrides),
-                *sorted(training.overrides.get("model.network_args", {})),
-            )
-            if kind in seen:
-                continue
-            seen.add(kind)
-            args = training_command(training, store)[3:]
-            init_args = ParseOnly(args, "study").config.model.init_args
-            networks = L2NNNS if "penalty_weight" in init_args else ORDINARY
-            inspect.signature(networks[init_args.network]).bind((1, 28, 28), 10, **(init_args.network_args or {}))
-    assert len(seen) > 20
+    # By kind: another number in the same place needs no second look.
+    kinds = {}
+    for plan, training in ((planned, run.training) for planned in PLANS for run in planned.results):
+        kinds.setdefault((training.configs, *sorted(training.overrides)), (plan, training))
+    assert len(kinds) > 20
+    for plan, training in kinds.values():
+        args = training_command(training, Store(plan, tmp_path, tmp_path))[3:]
+        assert "network" in ParseOnly(args, "study").config.model.init_args
 
 
 def test_every_kind_of_evaluation_is_understood(tmp_path: Path) -> None:
-    seen = set()
-    for plan in plans():
-        store = Store(plan, tmp_path / "results", tmp_path / "runs")
-        for run in plan.results:
-            kind = str({key: str(value) for key, value in run.options.items() if not isinstance(value, Training)})
-            if kind in seen:
-                continue
-            seen.add(kind)
-            options = parse_options(evaluation_command(run, store)[3:])
-            assert options.ckpt_path == str(store.checkpoint(run.training, run.checkpoint))
-            assert (options.fallback is not None) == isinstance(run.options.get("fallback"), Training)
-    assert len(seen) > 10
+    kinds = {str(run.options): (Store(plan, tmp_path, tmp_path), run) for plan in PLANS for run in plan.results}
+    assert len(kinds) > 10
+    for store, run in kinds.values():
+        options = parse_options(evaluation_command(run, store)[3:])
+        assert options.ckpt_path == str(store.checkpoint(run.training, run.checkpoint))
+        assert (options.fallback is not None) == ("fallback" in run.others)

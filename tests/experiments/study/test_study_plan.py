@@ -1,19 +1,22 @@
 """From a study's file to its runs: names, overrides in their order, fingerprints; and files that are refused."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from made_up_study import result, study_values, write_study
+from made_up_study import STUDY, result, write_study
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.experiments.study import make_plan, read_study, study_names
-from l2nnn_lightning.experiments.study.plan import Training
+from l2nnn_lightning.experiments.study.plan import Plan, make_plan
+from l2nnn_lightning.experiments.study.read import read_study, study_names
+from l2nnn_lightning.experiments.study.run import STUDIES
+
+METHODS = yaml.safe_load(STUDY)["methods"]
 
 
-def test_plan_lists_every_row_method_variant_and_seed(tmp_path: Path) -> None:
-    plan = make_plan(read_study("table0", write_study(tmp_path, tmp_path)), "cpu")
+def test_plan_lists_every_row_method_variant_and_seed(plan: Plan) -> None:
     assert [result.name for result in plan.results] == [
         *("l2nnn-0-s0", "l2nnn-0-s1", "tuned-a-0-s0", "tuned-b-0-s0", "tuned-a-0-s1", "tuned-b-0-s1"),
         *("l2nnn-50-s0", "l2nnn-50-s1"),
@@ -37,20 +40,30 @@ def test_fingerprint_follows_config_and_overrides_but_not_comments(tmp_path: Pat
     folder = write_study(tmp_path, tmp_path)
 
     def digests(**changes: Any) -> dict[str, str]:
-        (folder / "table0.yaml").write_text(yaml.safe_dump(study_values(**changes)))
+        (folder / "table0.yaml").write_text(yaml.safe_dump(yaml.safe_load(STUDY) | changes))
         return {result.name: result.digest for result in make_plan(read_study("table0", folder), "cpu").results}
 
     before = digests()
     assert len(set(before.values())) == len(before)
     assert digests(title="Another") == before
-    changed = digests(methods=study_values()["methods"] | {"L2NNN": {"config": "models/tiny.yaml"}})
+    changed = digests(methods=METHODS | {"L2NNN": {"config": "models/tiny.yaml"}})
     assert changed["tuned-a-0-s0"] == before["tuned-a-0-s0"]
     assert changed["l2nnn-0-s0"] != before["l2nnn-0-s0"]
     config = folder / "models" / "tiny.yaml"
     config.write_text("# a comment\n" + config.read_text())
     assert digests() == before
+    configs = ["models/tiny.yaml", "models/overlay.yaml"]
+    methods = {name: {**method, "config": configs} for name, method in METHODS.items()}
+    overlay = folder / "models" / "overlay.yaml"
+    overlay.write_text("data: {init_args: {batch_size: 10}}")  # says nothing new
+    assert digests(methods=methods) == before
+    overlay.write_text("data: {init_args: {batch_size: 11}}")
+    os.utime(overlay, (0, 0))  # a clock may be coarser than this test
+    merged = digests(methods=methods)
+    assert not set(merged.values()) & set(before.values())
     config.write_text(config.read_text().replace("batch_size: 10", "batch_size: 11"))
-    assert not set(digests().values()) & set(before.values())
+    os.utime(config, (0, 0))
+    assert digests() == merged
 
 
 def test_rows_and_columns_that_only_evaluate_share_their_training(tmp_path: Path) -> None:
@@ -66,22 +79,13 @@ def test_rows_and_columns_that_only_evaluate_share_their_training(tmp_path: Path
     }
     tiers = {"cpu": {"note": "", "minutes": "", "seeds": [0]}}
     columns = {"M1": {"method": "M1"}, "Linf": {"method": "M1", "evaluate": {"eps": 0.3}}}
-    folder = write_study(
-        tmp_path, tmp_path, rows=rows, methods=methods, tiers=tiers, columns=columns, paper={}, figure=None
-    )
-    plan = make_plan(read_study("table0", folder), "cpu")
+    changes = {"rows": rows, "methods": methods, "tiers": tiers, "columns": columns, "paper": {}, "figure": None}
+    plan = make_plan(read_study("table0", write_study(tmp_path, tmp_path, **changes)), "cpu")
     assert [run.name for run in plan.results] == ["m1-s0", "m1-s0-linf", "m1-s0-100", "m1-s0-100-linf"]
     assert plan.cells["100", "M1"] == plan.cells["1000", "M1"]
     assert len({run.training.digest for run in plan.results}) == 1
-    options = plan.results[2].options
-    assert {key: options[key] for key in ("attacks", "max_iter", "limit")} == {
-        "attacks": "cw",
-        "max_iter": "100,1000",
-        "limit": 10,
-    }
-    fallback = options["fallback"]
-    assert isinstance(fallback, Training)
-    assert fallback.name == "other-s0"
+    assert plan.results[2].options == {"attacks": "cw", "max_iter": "100,1000", "limit": 10}
+    assert plan.results[2].others["fallback"].name == "other-s0"
 
 
 @pytest.mark.parametrize(
@@ -115,14 +119,14 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
     assert [result.name for result in make_plan(study, "cpu").select(["l2nnn-*-s1"])] == ["l2nnn-0-s1", "l2nnn-50-s1"]
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", study_names(STUDIES))
 def test_studies_of_the_project_can_be_planned(name: str) -> None:
-    study = read_study(name)
+    study = read_study(name, STUDIES)
     assert {"cpu", "gpu"} <= set(study.tiers)
     for tier in study.tiers:
         plan = make_plan(study, tier)
         assert plan.results
-        assert all(Path(run.training.config).is_file() for run in plan.results)
+        assert all(Path(config).is_file() for run in plan.results for config in run.training.configs)
         # One name, one run: otherwise one would pass for the other.
         trainings = {(run.training.name, run.training.digest) for run in plan.results}
         assert len(trainings) == len({name for name, _ in trainings})

@@ -1,26 +1,13 @@
 """The table from stored results: means by hand, the best variant by held-out images, and nothing guessed."""
 
 import json
-from pathlib import Path
 
-import pytest
-from made_up_study import result, write_result, write_study
+from made_up_study import result, write_result
 
-from l2nnn_lightning.experiments.study import make_plan, read_study, study_markdown
 from l2nnn_lightning.experiments.study.draw import draw_curves, draw_table, write_figures
 from l2nnn_lightning.experiments.study.plan import Plan
 from l2nnn_lightning.experiments.study.store import Store
-from l2nnn_lightning.experiments.study.table import look_up, table_rows
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return make_plan(read_study("table0", write_study(tmp_path / "studies", tmp_path)), "cpu")
-
-
-@pytest.fixture
-def store(plan: Plan, tmp_path: Path) -> Store:
-    return Store(plan, tmp_path / "results", tmp_path / "runs")
+from l2nnn_lightning.experiments.study.table import look_up, study_markdown, table_rows
 
 
 def test_missing_runs_show_as_missing(plan: Plan, store: Store) -> None:

@@ -1,24 +1,10 @@
 """What is left to do: trainings go on where they stopped, and nothing is done twice."""
 
-from pathlib import Path
+from made_up_study import result, write_result
 
-import pytest
-from made_up_study import result, write_result, write_study
-
-from l2nnn_lightning.experiments.study import make_plan, read_study
 from l2nnn_lightning.experiments.study.plan import Plan
 from l2nnn_lightning.experiments.study.store import Store
 from l2nnn_lightning.experiments.study.tasks import evaluation_command, missing_tasks, training_command
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return make_plan(read_study("table0", write_study(tmp_path / "studies", tmp_path)), "cpu")
-
-
-@pytest.fixture
-def store(plan: Plan, tmp_path: Path) -> Store:
-    return Store(plan, tmp_path / "results", tmp_path / "runs")
 
 
 def names(plan: Plan, store: Store, pattern: str) -> list[str]:
@@ -37,26 +23,20 @@ def test_only_what_is_missing_is_done(plan: Plan, store: Store) -> None:
     assert names(plan, store, run.name) == []
 
 
-def test_training_goes_on_from_its_last_checkpoint(plan: Plan, store: Store) -> None:
+def test_training_goes_on_from_its_last_checkpoint_or_starts_anew(plan: Plan, store: Store) -> None:
     training = result(plan, "tuned-b-0-s1").training
-    folder = store.run_folder(training)
+    folder, last = store.run_folder(training), store.checkpoint(training, "last")
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").touch()  # cut short in its first epoch
     command = training_command(training, store)
+    assert not folder.exists()
     assert "--ckpt_path" not in command
     assert command[command.index("--run_dir") + 1] == str(folder)
     assert {"--seed_everything=1", "--model.v=2.0"} <= set(command)
-    (folder / "checkpoints").mkdir(parents=True)
-    last = store.checkpoint(training, "last")
+    last.parent.mkdir(parents=True)
     last.touch()
     assert training_command(training, store)[-2:] == ["--ckpt_path", str(last)]
     assert last.exists()
-
-
-def test_training_cut_short_in_its_first_epoch_starts_anew(plan: Plan, store: Store) -> None:
-    training = result(plan, "tuned-b-0-s1").training
-    store.run_folder(training).mkdir(parents=True)
-    (store.run_folder(training) / "metrics.csv").touch()
-    assert "--ckpt_path" not in training_command(training, store)
-    assert not store.run_folder(training).exists()
 
 
 def test_options_become_a_command_line(plan: Plan, store: Store) -> None:

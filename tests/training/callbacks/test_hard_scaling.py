@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.models import L2NNN, ConvL2NNN, SeparateL2NNNs
 from l2nnn_lightning.nn import is_hard
+from l2nnn_lightning.training import PaperLoss
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
-from l2nnn_lightning.training.objectives import PaperLoss
 from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = QUIET_TRAINING
@@ -61,8 +61,8 @@ class Scripted(pl.Callback):
         ({"latest": 0.0}, r"latest must be in \(0, 1\], got 0.0"),
         ({"latest": 1.5}, r"latest must be in \(0, 1\], got 1.5"),
         ({"lr_factor": 0.0}, "lr_factor must be positive, got 0.0"),
-        ({"penalty_factor": 0.5}, "penalty_factor and penalty_epochs must be at least 1, got 0.5 and 1"),
-        ({"penalty_epochs": 0}, "penalty_factor and penalty_epochs must be at least 1, got 1.0 and 0"),
+        ({"penalty_factor": 0.5}, "penalty_factor must be at least 1, got 0.5"),
+        ({"penalty_epochs": 0}, "penalty_epochs must be at least 1, got 0"),
     ],
 )
 def test_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.data import LinfAttack, pgd_linf_images
+from l2nnn_lightning.attacks.training import LinfAttack, pgd_linf_images
 
-SETTINGS: dict[str, Any] = {"eps": 0.1, "step_size": 0.03, "steps": 8, "random_start": True}
+RANDOM = LinfAttack(eps=0.1, step_size=0.03, steps=8)
+FIXED = replace(RANDOM, random_start=False)
 
 
 def make_model() -> nn.Module:
@@ -28,7 +30,7 @@ def make_images() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("random_start", [True, False])
 def test_images_stay_in_ball_and_box_and_raise_the_loss(random_start: bool) -> None:
     model, (image, label) = make_model().eval(), make_images()
-    attacked = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": random_start})
+    attacked = pgd_linf_images(model, image, label, replace(RANDOM, random_start=random_start))
     assert float((attacked - image).abs().max()) <= 0.1 + 1e-6  # rounding of image + eps
     assert float(attacked.min()) >= 0.0
     assert float(attacked.max()) <= 1.0
@@ -40,7 +42,7 @@ def test_images_stay_in_ball_and_box_and_raise_the_loss(random_start: bool) -> N
 
 def test_without_random_start_equals_torchattacks() -> None:
     model, (image, label) = make_model().eval(), make_images()
-    ours = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+    ours = pgd_linf_images(model, image, label, FIXED)
     theirs = torchattacks.PGD(model, eps=0.1, alpha=0.03, steps=8, random_start=False)(image, label)
     assert torch.allclose(ours, theirs, atol=1e-6)
 
@@ -49,7 +51,7 @@ def test_one_long_step_on_a_linear_model_reaches_the_worst_corner() -> None:
     linear = nn.Linear(16, 2)
     model = nn.Sequential(nn.Flatten(), linear)
     image = torch.full((1, 1, 4, 4), 0.5)
-    attacked = pgd_linf_images(model, image, torch.tensor([0]), eps=0.1, step_size=1.0, steps=1, random_start=False)
+    attacked = pgd_linf_images(model, image, torch.tensor([0]), LinfAttack(0.1, 1, 1.0, random_start=False))
     towards = (linear.weight[1] - linear.weight[0]).sign().reshape(1, 1, 4, 4)
     assert torch.allclose(attacked, image + 0.1 * towards)
 
@@ -60,7 +62,7 @@ def test_model_is_left_as_found() -> None:
     modes = [module.training for module in model.modules()]
     weights = [parameter.clone() for parameter in model.parameters()]
     model[1].weight.grad = torch.ones(12, 16)
-    pgd_linf_images(model, image, label, **SETTINGS)
+    pgd_linf_images(model, image, label, RANDOM)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(old, new) for old, new in zip(weights, model.parameters(), strict=True))
     assert torch.equal(model[1].weight.grad, torch.ones(12, 16))
@@ -70,25 +72,17 @@ def test_model_is_left_as_found() -> None:
 def test_model_mode_is_restored_after_an_error() -> None:
     model, (image, _) = make_model(), make_images()
     with pytest.raises(IndexError):
-        pgd_linf_images(model, image, torch.full((10,), 7), **SETTINGS)
+        pgd_linf_images(model, image, torch.full((10,), 7), RANDOM)
     assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_attack_logits_are_preferred_to_the_output() -> None:
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = make_model()
-
-        def attack_logits(self, image: Tensor) -> Tensor:
-            return self.inner(image)
-
-        def forward(self, image: Tensor) -> Tensor:
-            raise AssertionError("the output was asked for")
-
-    image, label = make_images()
-    attacked = pgd_linf_images(Scaled(), image, label, **SETTINGS)
-    assert not torch.equal(attacked, image)
+def test_the_given_logits_are_climbed_instead_of_the_output() -> None:
+    model, (image, label) = make_model(), make_images()
+    opposite = pgd_linf_images(model, image, label, FIXED, logits_of=lambda points: -model(points))
+    assert not torch.equal(opposite, pgd_linf_images(model, image, label, FIXED))
+    before, after = (F.cross_entropy(-model.eval()(points), label) for points in (image, opposite))
+    assert after > before
 
 
 def test_parametrized_weight_is_computed_once_and_not_kept() -> None:
@@ -103,51 +97,33 @@ def test_parametrized_weight_is_computed_once_and_not_kept() -> None:
     doubled = Doubled()
     parametrize.register_parametrization(model[1], "weight", doubled)
     doubled.calls = 0
-    pgd_linf_images(model, image, label, **SETTINGS)
+    pgd_linf_images(model, image, label, RANDOM)
     assert doubled.calls == 1
     with torch.no_grad():
         model[1].parametrizations.weight.original.zero_()
     assert not model[1].weight.any()
 
 
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_attack_works_without_gradients_around_it(context: Any) -> None:
-    model, (image, label) = make_model(), make_images()
-    expected = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
-    with context():
-        inside = pgd_linf_images(model, image.clone(), label.clone(), **SETTINGS | {"random_start": False})
-    assert torch.equal(inside, expected)
-
-
 def test_attack_under_autocast_is_the_float32_attack() -> None:
     model, (image, label) = make_model(), make_images()
-    expected = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+    expected = pgd_linf_images(model, image, label, FIXED)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = pgd_linf_images(model, image, label, **SETTINGS | {"random_start": False})
+        inside = pgd_linf_images(model, image, label, FIXED)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, expected)
 
 
 def test_of_several_starts_the_worst_image_of_each_sample_counts() -> None:
     model, (image, label) = make_model().eval(), make_images()
-    settings = SETTINGS | {"steps": 1, "step_size": 0.02}
+    attack = replace(RANDOM, steps=1, step_size=0.02)
     attempts = torch.Generator().manual_seed(3)
-    singles = [pgd_linf_images(model, image, label, **settings, generator=attempts) for _ in range(3)]
+    singles = [pgd_linf_images(model, image, label, attack, generator=attempts) for _ in range(3)]
     losses = torch.stack([F.cross_entropy(model(attacked), label, reduction="none") for attacked in singles])
     assert len(losses.argmax(0).unique()) > 1
-    worst = pgd_linf_images(model, image, label, **settings, restarts=3, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(worst, torch.stack(singles)[losses.argmax(0), torch.arange(10)])
-
-
-def test_random_start_follows_the_generator() -> None:
-    model, (image, label) = make_model(), make_images()
-    settings = SETTINGS | {"steps": 1, "step_size": 0.001}
-    first, again, other = (
-        pgd_linf_images(model, image, label, **settings, generator=torch.Generator().manual_seed(seed))
-        for seed in (3, 3, 4)
+    worst = pgd_linf_images(
+        model, image, label, replace(attack, restarts=3), generator=torch.Generator().manual_seed(3)
     )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert torch.equal(worst, torch.stack(singles)[losses.argmax(0), torch.arange(10)])
 
 
 @pytest.mark.parametrize(

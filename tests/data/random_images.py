@@ -1,34 +1,23 @@
 """A DataModule of random images in memory, for tests that need no real data."""
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from l2nnn_lightning.data import ImageDataModule, LinfAttack
 
 
-class RandomImagesDataModule(ImageDataModule):
+class RandomImages(ImageDataModule):
     """100 training and 23 test images of 6x6 pixels, four labels; each image is its position and noise."""
 
     name = "RandomImages"
     default_attack = LinfAttack(eps=0.1, steps=3, step_size=0.05)
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return 1, 6, 6
-
-    @property
-    def label_names(self) -> list[str]:
-        return ["north", "east", "south", "west"]
+    image_shape = (1, 6, 6)
+    label_names = ("north", "east", "south", "west")
 
     def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
         count = 100 if train else 23
         pixels = np.random.default_rng(train).integers(0, 256, (count, 1, 6, 6), dtype=np.uint8)
         pixels[:, 0, 0, 0] = np.arange(count)  # names the image, whatever split it ends in
         return torch.from_numpy(pixels), torch.arange(count) % 4
-
-
-@pytest.fixture
-def random_images() -> type[RandomImagesDataModule]:
-    return RandomImagesDataModule

@@ -1,0 +1,143 @@
+"""What all attacks share: whom to attack, how often, what counts as broken, and how it is measured."""
+
+import contextlib
+import io
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchattacks.attack import Attack
+
+from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.result import (
+    AttackResult,
+    NormKind,
+    check_at_least,
+    check_batch,
+    check_positive,
+    distance,
+    spread,
+)
+
+__all__ = ["ImageAttack"]
+
+
+class ImageAttack(Attack, ABC):
+    """Look for misclassified images near the given ones. A subclass says how, in :meth:`attempt`.
+
+    The command line takes its name in the registry or its path ``package.module.Class``, and gives these arguments.
+
+    Args:
+        model: maps images (B, C, H, W) in [0, 1] to logits (B, K), K >= 2. Attacked in evaluation mode, left untouched.
+        eps: largest distance of an adversarial image, > 0; None, where the attack allows it, for the smallest.
+        max_iter: iterations of each attempt, >= 1; None takes the attack's own default.
+        restarts: number of attempts, >= 1; only samples that are still unbroken see the next one.
+        seed: seed of everything random, >= 0. The global random state is left as it was.
+
+    Raises:
+        ValueError: if a setting is outside its range.
+    """
+
+    norm_kind: ClassVar[NormKind]
+    needs_eps: ClassVar[bool] = True  # it works at a fixed radius only
+    max_iter: int = 100  # where none is given
+
+    def __init__(
+        self,
+        model: nn.Module,
+        eps: float | None = None,
+        max_iter: int | None = None,
+        *,
+        restarts: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if eps is None and self.needs_eps:
+            raise ValueError("eps must be given: only cw can search for the minimum norm")
+        check_positive(eps=eps)
+        check_at_least(1, max_iter=max_iter, restarts=restarts)
+        check_at_least(0, seed=seed)
+        # torchattacks prints a notice where a model has no parameters; here the images tell the device.
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().__init__(type(self).__name__, model)  # type: ignore[no-untyped-call]
+        self.eps, self.restarts, self.seed = eps, restarts, seed
+        self.max_iter = type(self).max_iter if max_iter is None else max_iter
+        self.minimum_norm = eps is None  # one run gives robust accuracy at every radius
+        self.outer_eps = math.inf if eps is None else eps
+        self.inner_eps = self.outer_eps * (1 - 1e-5)  # a hair less, so that rounding puts no image outside
+
+    @abstractmethod
+    def attempt(self, images: Tensor, labels: Tensor, restart: int) -> tuple[Tensor, Tensor | int]:
+        """Attack images (A, ...) once; ``seed + restart`` seeds what is random.
+
+        Returns:
+            Images in [0, 1], within ``inner_eps`` if there is an ``eps``, and the iterations, (A,) or one for all.
+        """
+
+    def settle(self, images: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002
+        """Improve what an attempt has found, as part of the whole batch."""
+        return candidates
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """Attack as torchattacks does, but with the mode of every submodule restored."""
+        with undisturbed(self.model):
+            adversarial: Tensor = super().__call__(inputs, labels)  # type: ignore[no-untyped-call]
+        return adversarial
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the adversarial images found; the original where there is none (within ``eps``)."""
+        return self.run(images, labels).images
+
+    def run(self, images: Tensor, labels: Tensor, radius: Tensor | None = None) -> AttackResult:
+        """Attack a batch and measure it.
+
+        Args:
+            images: (B, ...) in [0, 1], float32 or float64.
+            labels: (B,) true labels.
+            radius: (B,) certified L2 radii; samples that they prove at ``eps`` are not attacked.
+
+        Raises:
+            ValueError: if the batch is not valid, or the model gives no logits that can be attacked.
+        """
+        check_batch(images, labels, radius)
+        self.device = images.device
+        limit = min(self.outer_eps, torch.finfo(images.dtype).max)
+        with undisturbed(self.model):
+            image, label = images.detach().clone(), labels.to(torch.int64, copy=True)
+            norm = torch.where(self.is_wrong(image, label), 0.0, torch.inf).to(image)
+            unproven = torch.ones_like(label, dtype=torch.bool)
+            if radius is not None and self.eps is not None:
+                # An L-infinity ball of radius eps lies in the L2 ball of radius eps sqrt(C H W).
+                reach = self.eps * (image.shape[1:].numel() ** 0.5 if self.norm_kind == "Linf" else 1)
+                unproven = ~(radius.detach().to(image.device) >= reach)
+            best, iterations = image.clone(), torch.zeros_like(label)
+            for restart in range(self.restarts):
+                todo = (unproven & (norm > (self.eps or 0.0))).nonzero()[:, 0]
+                if len(todo) == 0:
+                    break
+                candidate = image.clone()
+                candidate[todo], steps = self.attempt(image[todo], label[todo], restart)
+                iterations[todo] += steps
+                candidate = self.settle(image, candidate, label)
+                moved = distance(candidate, image, self.norm_kind)
+                closer = self.is_wrong(candidate, label) & (moved <= limit) & (moved < norm)
+                best = torch.where(spread(closer, best), candidate, best)
+                norm = torch.where(closer, moved, norm)
+        return AttackResult(best, norm, norm <= limit, iterations)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the model's logits (B, K), in float32 at least."""
+        logits: Tensor = self.get_logits(images)  # type: ignore[no-untyped-call]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @torch.no_grad()
+    def is_wrong(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Tell which images the model gets wrong, (B,)."""
+        logits = self.logits(images)
+        if logits.dim() != 2 or logits.shape[1] < 2:
+            raise ValueError(f"the model must give logits (B, K) with K >= 2, got shape {tuple(logits.shape)}")
+        lowest, highest = (int(label) for label in labels.aminmax()) if labels.numel() > 0 else (0, 0)
+        if not 0 <= lowest <= highest < logits.shape[1]:
+            raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {lowest} to {highest}")
+        return logits.argmax(1) != labels

@@ -1,0 +1,114 @@
+"""What all attacks share, whatever they do."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from l2nnn_lightning.attacks import ATTACKS, CarliniWagnerL2, build_attack
+
+
+@pytest.fixture(params=list(ATTACKS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def build(name):
+    """Build a short attack that breaks some of the batch."""
+    eps = 1.2 if ATTACKS[name].norm_kind == "L2" else 0.15
+    return lambda model, **settings: build_attack(name, model, **{"eps": eps, "max_iter": 3, **settings})
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_attack_leaves_no_trace_on_the_model_or_the_global_generator(small_net, batch, build, mode):
+    small_net.train()
+    small_net[1].eval()  # frozen normalisation in a training model
+    small_net[0].weight.requires_grad_(False)
+    small_net[5].weight.grad = torch.ones_like(small_net[5].weight)
+    before = copy.deepcopy(small_net.state_dict())
+    modes = [module.training for module in small_net.modules()]
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    with mode():
+        images = batch[0] * 1.0  # in inference mode a tensor as Lightning's test loop hands it over
+        result = build(small_net).run(images, batch[1] + 0)
+        adversarial = build(small_net)(images, batch[1] + 0)
+    assert torch.equal(adversarial, result.images)
+    assert not result.images.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in small_net.modules()] == modes
+    assert [p.requires_grad for p in small_net.parameters()] == [False] + [True] * 7
+    assert torch.equal(small_net[5].weight.grad, torch.ones_like(small_net[5].weight))
+    assert all(p.grad is None for name, p in small_net.named_parameters() if name != "5.weight")
+    assert all(torch.equal(value, before[name]) for name, value in small_net.state_dict().items())
+    expected = build(small_net).run(*batch)
+    assert torch.equal(result.images, expected.images)
+    assert expected.broken.any()
+
+
+def test_attack_takes_a_model_without_parameters(linear, name, capsys):
+    model = linear(torch.eye(2, 4), torch.zeros(2), trainable=False)
+    image = torch.tensor([[[[0.6, 0.4], [0.5, 0.5]]]])
+    assert build_attack(name, model, eps=0.3, max_iter=50).run(image, torch.tensor([0])).broken
+    assert capsys.readouterr().out == ""
+
+
+def test_attack_takes_an_empty_batch_and_one_that_is_wrong_throughout(small_net, batch, build):
+    assert build(small_net).run(batch[0][:0], batch[1][:0]).norm.shape == (0,)
+    wrong = build(small_net).run(batch[0], (batch[1] + 1) % 5)
+    assert wrong.broken.all()
+    assert (wrong.norm == 0).all()
+    assert (wrong.iterations == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
+        ({"eps": -1.0}, "eps must be a positive number, got -1.0"),
+        ({"eps": float("nan")}, "eps must be a positive number, got nan"),
+        ({"eps": float("inf")}, "eps must be a positive number, got inf"),
+        ({"max_iter": 0}, "max_iter must be >= 1, got 0"),
+        ({"restarts": 0}, "restarts must be >= 1, got 0"),
+        ({"seed": -1}, "seed must be >= 0, got -1"),
+    ],
+)
+def test_attack_refuses_bad_settings(build, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(nn.Identity(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"search_steps": 0}, "search_steps must be >= 1, got 0"), ({"lr": 0.0}, "lr must be a positive number, got 0.0")],
+)
+def test_cw_refuses_bad_settings_of_its_own(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CarliniWagnerL2(nn.Identity(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x - 0.5, y), r"images must lie in \[0, 1\], got values from"),
+        (lambda x, y: (x + torch.nan, y), r"images must lie in \[0, 1\], got values from"),
+        (lambda x, y: (x.to(torch.uint8), y), "images must be a float32 or float64"),
+        (lambda x, y: (x, y[:1]), "labels must be 16 integers"),
+        (lambda x, y: (x, y.float()), "labels must be 16 integers"),
+        (lambda x, y: (x, y + 5), r"labels must lie in \[0, 4\], got 5 to"),
+        (lambda x, y: (x, y, torch.zeros(3)), r"radius must have shape \(16,\)"),
+    ],
+)
+def test_attack_refuses_a_bad_batch(small_net, batch, build, change, message):
+    with pytest.raises(ValueError, match=message):
+        build(small_net).run(*change(*batch))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_attack_follows_the_images_to_the_gpu(small_net, batch, build):
+    small_net.cuda()
+    result = build(small_net, max_iter=20).run(batch[0].cuda(), batch[1].cuda())
+    assert result.images.is_cuda
+    assert result.broken.any()
