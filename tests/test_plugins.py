@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import ImageDataModule, LinfAttack
 from l2nnn_lightning.models import Network
 from l2nnn_lightning.nn import nonexpansive
 from l2nnn_lightning.nn.certificates import GapRule, NothingProved
@@ -82,6 +82,7 @@ class Squares(ImageDataModule):
     """A bright square in one of two corners."""
 
     name = "Squares"
+    default_attack = LinfAttack(eps=0.1, steps=2, step_size=0.05)
 
     def __init__(self, brightness: int = 200, **options):
         super().__init__(**options)
@@ -140,10 +141,13 @@ def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: p
     last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     model["objective"] = part("SquaredError", target=0.7)
     assert {name: last["hyper_parameters"][name] for name in model} == model
-    assert last["l2nnn_lightning"]["data"]["name"] == "Squares"
+    assert last["l2nnn_lightning"]["data"]["name"] == "made_up_plugins.Squares"
     assert last["optimizer_states"][0]["param_groups"][0]["lr"] == 0.02 * 0.5 ** (24 // 10)
 
-    classifier = Checkpoint.read("run/checkpoints/best.ckpt").classifier()  # what was imported is trusted
+    best = Checkpoint.read("run/checkpoints/best.ckpt")
+    classifier = best.classifier()  # what was imported is trusted
+    assert best.datamodule().hparams["brightness"] == 180
+    assert best.label_names() == ["top", "bottom"]
     labels = torch.arange(20) % 2
     images = torch.zeros(20, 1, 6, 6)
     for image, label in zip(images, labels, strict=True):
@@ -155,9 +159,9 @@ def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: p
 
     # In another process, which has not imported it, its module must be trusted.
     del sys.modules["made_up_plugins"]
-    with pytest.raises(UserError, match="to trust that, set L2NNN_TRUST=made_up_plugins"):
-        Checkpoint.read("run/checkpoints/best.ckpt").classifier()
+    for untrusted in (best.classifier, best.datamodule):
+        with pytest.raises(UserError, match="to trust that, set L2NNN_TRUST=made_up_plugins"):
+            untrusted()
     monkeypatch.setenv("L2NNN_TRUST", "made_up_plugins")
-    again = Checkpoint.read("run/checkpoints/best.ckpt").classifier()
-    assert torch.equal(again.certify(images).radius, certificate.radius)
+    assert torch.equal(best.classifier().certify(images).radius, certificate.radius)
     assert train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs", "9"]) == 0
