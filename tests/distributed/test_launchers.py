@@ -54,6 +54,11 @@ def launch(folder: Path, *commands: list[str], **variables: str) -> Done:
     return Done([process.returncode for process in processes], [out + err for out, err in outputs])
 
 
+def read(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def free_port() -> str:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -120,14 +125,11 @@ def test_two_nodes_take_up_what_a_death_left(folder: Path, two_nodes: Done) -> N
     for key, expected in one["state_dict"].items():
         torch.testing.assert_close(torn["state_dict"][key], expected, rtol=5e-3, atol=1e-4, msg=key)
     assert L2NNNClassifier.load_from_checkpoint(folder / "torn/checkpoints/best.ckpt").is_hard
-    with (folder / "torn/metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == list("00112233")  # by one writer
-    certified = [float(row["val/certified_0_5"]) for row in rows if row["val/certified_0_5"]]
-    with (folder / "one/metrics.csv").open(newline="") as file:
-        assert certified == [
-            float(row["val/certified_0_5"]) for row in csv.DictReader(file) if row["val/certified_0_5"]
-        ]
+    assert [row["epoch"] for row in read(folder / "torn")] == list("00112233")  # by one writer
+    # Rounding may carry one of the 8 validation images over the threshold.
+    found, expected = ([float(row["val/certified_0_5"] or 0) for row in read(folder / run)] for run in ("torn", "one"))
+    assert found == pytest.approx(expected, abs=0.126)
+    assert max(expected) > 0.2
 
 
 def test_nodes_share_one_new_run_folder(folder: Path, two_nodes: Done) -> None:

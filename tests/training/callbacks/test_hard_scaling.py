@@ -1,7 +1,6 @@
 """The switch from penalty to hard scaling: when it comes, what it changes, and that it survives."""
 
 import math
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -340,41 +339,6 @@ def test_average_that_is_still_soft_is_never_best(data: StripesDataModule, tmp_p
     trainer.fit(make_classifier(), data)
     assert best.best_model_path == ""
     assert not (tmp_path / "best.ckpt").exists()
-
-
-class Disagreeing(Scripted):
-    """Each process sees another metric, as each sees other images."""
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        values = [[1.0, 1.0, 1.0, 1.0], [1.0, 0.9, 0.8, 0.7]][trainer.global_rank]
-        pl_module.log(self.name, values[trainer.current_epoch], sync_dist=False)
-
-
-class Report(pl.Callback):
-    """Write what each process ended with."""
-
-    def __init__(self, folder: Path, seen: Scripted) -> None:
-        self.folder, self.seen = folder, seen
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        state = {key: value.cpu() for key, value in pl_module.state_dict().items()}
-        torch.save(
-            {"hard": self.seen.hard, "state": state, "start": trainer.lr_scheduler_configs[0].scheduler.start},
-            self.folder / f"{trainer.global_rank}.pt",
-        )
-
-
-def test_two_processes_switch_at_the_same_step(data: StripesDataModule, tmp_path: Path) -> None:
-    seen = Disagreeing()
-    callbacks = [seen, HardScalingSwitch("val/scripted", patience=2, latest=1.0), Report(tmp_path, seen)]
-    trainer = make_trainer(tmp_path, *callbacks, devices=2, strategy="ddp_fork")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer.fit(make_classifier(), data)
-    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert one["hard"] == other["hard"] == [False] * 3 + [True]
-    assert one["start"] == other["start"]
-    assert all(torch.equal(one["state"][key], other["state"][key]) for key in one["state"])
 
 
 def test_network_that_is_no_plain_chain_switches_too() -> None:
