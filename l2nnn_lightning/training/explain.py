@@ -59,9 +59,8 @@ def explain(message: str) -> str | None:
     values = re.findall(r'key "([\w.]+)":\s+Expected ([^\n]*?)\. Got value: ([^\n]*?)(?:\. Got value|\n|$)', message)
     if values:
         name, wanted, given = values[-1]
-        wanted = re.sub(r"^a |<class '(?:\w+\.)*(\w+)'>|typing\.Literal", lambda found: found[1] or "", wanted).replace(
-            "Sequence", "list"
-        )
+        wanted = wanted.replace("collections.abc.Sequence", "list").removeprefix("a ")
+        wanted = re.sub(r"<class '(\w+)'>|typing\.Literal", lambda found: found[1] or "", wanted)
         return f"{name} must be {'one of ' if wanted.startswith('[') else ''}{wanted.strip('[]')}, got {given}"
     path = re.search(r"Expected a dot import path string: (\w+)", message) or re.search(
         r"Import path ([\w.]+) does not", message
