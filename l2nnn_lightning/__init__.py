@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["L2NNNClassifier", "OrdinaryClassifier", "__version__", "load_pretrained"]
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +10,15 @@ from typing import Any, TypeVar, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-__all__ = ["did_you_mean", "one_line", "parse_options"]
+__all__ = ["at_least", "did_you_mean", "nearest", "one_line", "parse_options"]
 
 Options = TypeVar("Options")
+
+# How jsonargparse writes what a user reads more easily otherwise.
+_PLAIN = (
+    (r'^Parser key "([\w.]+)":', r"--\1:"),
+    (r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*)\])\. Got value: (.*)", r"expected \1\2, got \3"),
+)
 
 
 def parse_options(
@@ -44,7 +51,34 @@ def parse_options(
         return kind(**{name: values[name] for name in hints})
     except (ArgumentError, ValueError) as error:
         known = [f"--{field.name}" for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-        raise ArgumentError(None, f"{did_you_mean(one_line(error), known)}; see {prog} --help") from error
+        message = one_line(error)
+        for pattern, plain in _PLAIN:
+            message = re.sub(pattern, plain, message)
+        raise ArgumentError(None, f"{did_you_mean(message, known)}; see {prog} --help") from error
+
+
+def at_least(options: Any, least: float, *names: str) -> None:
+    """See that options, where they are given, are finite and not below a bound.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not least <= value < math.inf:
+            bound = f"at least {least}" if value < least else "finite"
+            raise ValueError(f"--{name} must be {bound}, got {value}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Name the known name that is nearest to a mistyped one, for the end of a message.
+
+    Example:
+        >>> nearest("pgd_l1", ["cw", "pgd_l2"])
+        ': did you mean pgd_l2?'
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def did_you_mean(message: str, known: Iterable[str]) -> str:
@@ -55,8 +89,7 @@ def did_you_mean(message: str, known: Iterable[str]) -> str:
         'unrecognized arguments: --limti 3: did you mean --limit?'
     """
     given = re.search(r"unrecognized arguments?: (--[\w.]+)", message)
-    nearest = difflib.get_close_matches(given[1], list(known), n=1) if given else []
-    return f"{message}: did you mean {nearest[0]}?" if nearest else message
+    return message + nearest(given[1], known) if given else message
 
 
 def one_line(error: BaseException) -> str:

@@ -1,30 +1,27 @@
 """The command ``python -m l2nnn_lightning predict``: what a classifier says of images, and what it proves."""
 
-import argparse
-import csv
 import io
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_files import IMAGE_SUFFIXES, decode
+from l2nnn_lightning.evaluation.measure.certify import certify_all
+from l2nnn_lightning.evaluation.options import PredictOptions, predict_options
 from l2nnn_lightning.evaluation.report.files import write_text
-from l2nnn_lightning.training.checkpoints import load_classifier
-from l2nnn_lightning.training.classifier import Classifier
-from l2nnn_lightning.training.label_names import label_names
+from l2nnn_lightning.training.checkpoints import Checkpoint
 
-__all__ = ["Prediction", "predict_images", "run_predict"]
-
-_HEADER = ("image", "label", "gap", "radius", "abstain")
+__all__ = ["Prediction", "run_predict"]
 
 
 class Prediction(NamedTuple):
@@ -45,27 +42,6 @@ class Prediction(NamedTuple):
     abstain: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{message}; see python -m l2nnn_lightning predict --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m l2nnn_lightning predict",
-        description="Say of each image its label, the confidence gap and the L2 radius (pixels in [0, 1]) within which "
-        "the label is proven not to change.",
-    )
-    parser.add_argument("--ckpt_path", required=True, help="the checkpoint, or the name of a pretrained classifier")
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
-    parser.add_argument("--abstain_below", type=float, help="give no label where the radius is below this")
-    parser.add_argument("--resize", action="store_true", help="bring each image's centred square to the right size")
-    parser.add_argument("--format", choices=("table", "csv"), default="table", help="what to write (default: table)")
-    parser.add_argument("--output", help="the file to write (default: standard output)")
-    parser.add_argument("--batch_size", type=int, default=100, help="images at once (default: 100)")
-    return parser
-
-
 def run_predict(args: Sequence[str]) -> list[Prediction]:
     """Predict images from files.
 
@@ -76,24 +52,25 @@ def run_predict(args: Sequence[str]) -> list[Prediction]:
         The predictions, in the order of the files.
 
     Raises:
-        ValueError: for bad input, in one line. Images that can be read are predicted and written all the same.
+        UserError: for bad input, in one line. Images that can be read are predicted and written all the same.
+        ArgumentError: for a bad command line.
     """
-    options = _parser().parse_args(args)
-    if options.abstain_below is not None and not 0 <= options.abstain_below < math.inf:
-        raise UserError(f"--abstain_below must be finite and not negative, got {options.abstain_below}")
-    if options.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
+    options = predict_options(args)
     if options.output is not None and Path(options.output).is_dir():
         raise UserError(f"--output {options.output} is a folder: name a file")
     paths = [path for given in options.images for path in _files(Path(given))]
-    classifier, checkpoint = load_classifier(options.ckpt_path)
-    names = label_names(classifier, checkpoint)
-    predictions: list[Prediction] = []
+    checkpoint = Checkpoint.read(options.ckpt_path)
+    classifier, names = checkpoint.classifier(), checkpoint.label_names()
+    read: list[Path] = []
     errors: list[str] = []
-    threshold = options.abstain_below or 0.0
-    for batch, images in _batches(classifier, paths, options.batch_size, options.resize, errors):
-        predictions += predict_images(classifier, batch, images, names, threshold)
-    if predictions:
+    predictions: list[Prediction] = []
+    batches = _batches(classifier.image_shape, paths, options, read, errors)
+    if (first := next(batches, None)) is not None:
+        label, gap, radius = (part.tolist() for part in certify_all(classifier.certified(), chain([first], batches))[0])
+        predictions = [
+            Prediction(path, names[k], g, r, r < (options.abstain_below or 0.0))
+            for path, k, g, r in zip(read, label, gap, radius, strict=True)
+        ]
         text = _csv(predictions) if options.format == "csv" else _table(predictions, options.output is None)
         if options.output is not None:
             write_text(options.output, text)
@@ -101,32 +78,10 @@ def run_predict(args: Sequence[str]) -> list[Prediction]:
             sys.stdout.write(text)
         if not classifier.is_hard:
             print(f"{options.ckpt_path} proves nothing (it is not hard): every radius is 0", file=sys.stderr)
-    if len(errors) > 1:
-        raise UserError(f"{len(errors)} of {len(paths)} images were left out; the first: {errors[0]}")
     if errors:
-        raise UserError(errors[0])
+        summary = f"{len(errors)} of {len(paths)} images were left out; the first: " if len(errors) > 1 else ""
+        raise UserError(summary + errors[0])
     return predictions
-
-
-def predict_images(
-    classifier: Classifier, paths: Sequence[Path], images: Tensor, names: Sequence[str], abstain_below: float
-) -> list[Prediction]:
-    """Predict a batch.
-
-    Args:
-        classifier: the classifier.
-        paths: the file of each image.
-        images: uint8 (B, C, H, W).
-        names: the name of each label.
-        abstain_below: the smallest radius that is enough.
-    """
-    with parametrize.cached():
-        certificate = classifier.certify(images.to(classifier.device).float() / 255)
-    label, gap, radius = (part.tolist() for part in certificate[:3])
-    return [
-        Prediction(path, names[k], g, r, r < abstain_below)
-        for path, k, g, r in zip(paths, label, gap, radius, strict=True)
-    ]
 
 
 def _files(path: Path) -> list[Path]:
@@ -139,19 +94,19 @@ def _files(path: Path) -> list[Path]:
 
 
 def _batches(
-    classifier: Classifier, paths: Sequence[Path], size: int, resize: bool, errors: list[str]
-) -> Iterator[tuple[list[Path], Tensor]]:
-    """Read images in batches; what is wrong with the ones that cannot be read is added to ``errors``."""
-    channels, height, width = classifier.image_shape
+    shape: tuple[int, int, int], paths: Sequence[Path], options: PredictOptions, read: list[Path], errors: list[str]
+) -> Iterator[Tensor]:
+    """Read images in batches, (B, C, H, W); what was read and what is wrong with the others is noted."""
+    channels, height, width = shape
     if channels not in (1, 3):
         raise UserError(f"image files have 1 or 3 channels, this network takes {channels}")
-    if resize and height != width:
+    if options.resize and height != width:
         raise UserError(f"--resize makes squares, this network takes images of {height}x{width}")
-    for start in range(0, len(paths), size):
-        batch, pixels = [], []
-        for path in paths[start : start + size]:
+    for start in range(0, len(paths), options.batch_size):
+        pixels = []
+        for path in paths[start : start + options.batch_size]:
             try:
-                image = decode(path, channels, height if resize else None)
+                image = decode(path, channels, height if options.resize else None)
                 if image.shape[1:] != (height, width):
                     raise UserError(
                         f"{path} has {image.shape[1]}x{image.shape[2]} pixels, the network takes {height}x{width}: "
@@ -160,29 +115,25 @@ def _batches(
             except UserError as error:
                 errors.append(str(error))
                 continue
-            batch.append(path)
+            read.append(path)
             pixels.append(torch.from_numpy(image.copy()))
-        if batch:
-            yield batch, torch.stack(pixels)
+        if pixels:
+            yield torch.stack(pixels)
 
 
 def _csv(predictions: Sequence[Prediction]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_HEADER)
-    for p in predictions:
-        writer.writerow([p.image, p.label, p.gap, p.radius, "yes" if p.abstain else "no"])
-    return file.getvalue()
+    frame = pd.DataFrame(predictions).replace({"abstain": {True: "yes", False: "no"}})
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _table(predictions: Sequence[Prediction], to_terminal: bool) -> str:
     table = Table()
-    for name in _HEADER[:-1]:
+    for name in Prediction._fields[:-1]:
         table.add_column(name, justify="left" if name in ("image", "label") else "right", overflow="fold")
     for p in predictions:
         # A radius is rounded down: what is shown is proved.
         radius = f"{math.floor(p.radius * 1e4) / 1e4:.4f}"
         table.add_row(str(p.image), "abstain" if p.abstain else p.label, f"{p.gap:.4f}", radius)
-    console = Console(file=io.StringIO(), width=None if to_terminal else 160)
-    console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    text = io.StringIO()
+    Console(file=text, width=None if to_terminal else 160).print(table)
+    return text.getvalue()

@@ -154,7 +154,8 @@ class TemplateRule(Rule):
             # The trunk's own rounding, a few ulp of its signals, at the image and at an attacked one.
             ulps = 2 * _ULPS * torch.finfo(image.dtype).eps
             lost_B = ulps * (torch.linalg.vector_norm(image.flatten(1), dim=1).to(radius_B) + radius_B)
-            radius_B = (radius_B - lost_B).clamp_min(0) / self.norm
+            # An image that is not finite compares as false: it proves nothing.
+            radius_B = torch.where(radius_B > lost_B, radius_B - lost_B, 0) / self.norm
         radius_B = round_down(radius_B, dtype).to(image.device)
         box_B = None if box_B is None else round_down(box_B, dtype).to(image.device)
         return Certificate(label_B, confidence_gap(logits_BK), radius_B), box_B

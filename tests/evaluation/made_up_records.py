@@ -1,10 +1,12 @@
 """Records of a network and of attacks that never existed, but could: no attack beats a certificate."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from l2nnn_lightning.evaluation.measure.records import Records
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, RunInfo
+from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation, RunInfo
 
 ATTACKS = (
     AttackInfo("cw", "L2", eps=3.0, max_iter=1000, minimum_norm=True),
@@ -22,24 +24,28 @@ def made_up_records(
     wrong = torch.tensor(rng.random(n)) < torch.exp(-gap)
     prediction = torch.where(wrong, (label + 1) % labels, label)
     radius = gap / 2 if hard else torch.zeros(n)
-    attacks = None
+    attacks: dict[str, torch.Tensor] = {}
     if attacked:
         norm = torch.where(wrong, 0.0, gap / 2 * torch.tensor(rng.uniform(1.16, 1.7, n)))
         other = torch.where(wrong, prediction, (label + 2) % labels)
         within = norm < 1.4
         attacks = {
-            "cw": {"broken": torch.ones(n, dtype=torch.bool), "norm": norm, "prediction": other},
-            "pgd_l2": {"broken": within, "norm": torch.where(within, 1.58, torch.inf)},
-            "pgd_linf": {"broken": within, "norm": torch.where(within, 0.1, torch.inf)},
+            "cw_broken": torch.ones(n, dtype=torch.bool),
+            "cw_norm": norm,
+            "cw_prediction": other,
+            "pgd_l2_broken": within,
+            "pgd_l2_norm": torch.where(within, 1.58, torch.inf),
+            "pgd_linf_broken": within,
+            "pgd_linf_norm": torch.where(within, 0.1, torch.inf),
         }
     return Records.from_tensors(
-        torch.tensor(rng.permutation(10 * n)[:n]),
-        label,
-        prediction,
-        gap,
-        radius,
-        radius * 1.15 if box else None,
-        attacks,
+        index=torch.tensor(rng.permutation(10 * n)[:n]),
+        label=label,
+        prediction=prediction,
+        gap=gap,
+        radius=radius,
+        **({"radius_box": radius * 1.15} if box else {}),
+        **attacks,
     )
 
 
@@ -61,3 +67,10 @@ def made_up_run(*, hard: bool = True) -> RunInfo:
         versions={"torch": "2.99"},
         hardware="2 CPU cores",
     )
+
+
+def made_up_evaluation(records: Records | None = None, **parts: Any) -> Evaluation:
+    """Records with made-up images, attacks and origin; of 200 samples without attacks by default."""
+    records = made_up_records() if records is None else records
+    given = {"images": made_up_images(records.n), "run": made_up_run(), "radii": (0.5, 1.0, 1.58), **parts}
+    return Evaluation(records, **{"attacks": ATTACKS if records.attacks else (), **given})

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from l2nnn_lightning.training.command_line import main
 from terminal import Terminal
 
-from l2nnn_lightning.evaluation.tracking.workspace import run_dashboard
+from l2nnn_lightning.__main__ import main
 
 # wandb-workspaces writes its models in the manner of an older pydantic.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -21,12 +20,8 @@ def _no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def run(*args: str) -> int:
-    return main(run_dashboard, args)
-
-
 def test_gap_is_shown_against_accuracy_across_runs(tmp_path: Path) -> None:
-    assert run("--project", "mine", "--entity", "us", "--json", str(tmp_path / "deep" / "a.json")) == 0
+    assert main(["dashboard", "--project", "mine", "--entity", "us", "--json", str(tmp_path / "deep" / "a.json")]) == 0
     described: dict[str, Any] = json.loads((tmp_path / "deep" / "a.json").read_text())
     assert (described["project"], described["entity"]) == ("mine", "us")
     assert described["displayName"] == "Gap against accuracy"
@@ -35,22 +30,21 @@ def test_gap_is_shown_against_accuracy_across_runs(tmp_path: Path) -> None:
     axes = {(config["xAxis"], config["yAxis"]) for config in across}
     for stage in ("train", "val", "evaluation"):
         assert (f"summary:{stage}/accuracy", f"summary:{stage}/gap_mean") in axes
-    assert {config["zAxis"].removesuffix(".value") for config in across if "zAxis" in config} == {
-        "config:omega",
-        "config:v",
-        "config:penalty_weight",
+    assert {config["zAxis"] for config in across if "zAxis" in config} == {
+        "config:objective.value.init_args.omega",
+        "config:objective.value.init_args.v",
+        "config:penalty_weight.value",
     }
     plotted = {metric for panel in sections["Training"] for metric in panel["config"].get("metrics", [])}
     assert {"val/accuracy", "val/gap_mean", "val/radius_mean", "train/penalty", "val/hard"} <= plotted
 
 
-def test_without_an_account_nothing_is_sent_and_one_line_says_so(terminal: Terminal) -> None:
-    assert "no W&B account is set up here: run wandb login first" in terminal.error_line(run_main)
-
-
-def run_main(args: list[str]) -> int:
-    return run(*args)
-
-
-def test_bad_argument_is_refused_in_one_line(terminal: Terminal) -> None:
-    assert "unknown argument --bogus" in terminal.error_line(run_main, "--bogus", "1")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "no W&B account is set up here: run wandb login first"),
+        (["--projcet", "1"], "unrecognized arguments: --projcet 1: did you mean --project?"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_line(args: list[str], message: str, terminal: Terminal) -> None:
+    assert message in terminal.error_line(main, "dashboard", *args)

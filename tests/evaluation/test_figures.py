@@ -3,14 +3,14 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from made_up_records import ATTACKS, made_up_images, made_up_records
+from made_up_records import ATTACKS, made_up_evaluation, made_up_images, made_up_records, made_up_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.results import gap_bins
 from l2nnn_lightning.evaluation.measure.run import AttackInfo
 from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
@@ -57,7 +57,7 @@ def curve(figure: Figure, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_radius_figure_draws_the_records() -> None:
     records = made_up_records(400, attacked=True, box=True)
-    figure = plot_accuracy_by_radius(records, RADII, ATTACKS)
+    figure = plot_accuracy_by_radius(made_up_evaluation(records, radii=RADII))
     x, certified = curve(figure, "certified: ")
     at_1 = int(np.searchsorted(x, 1.0))
     expected = 100 * np.mean(records.correct & (records.radius >= x[at_1]))
@@ -74,10 +74,11 @@ def test_radius_figure_draws_the_records() -> None:
 
 def test_a_curve_ends_at_eps_where_samples_were_not_attacked_further() -> None:
     records = made_up_records(100, attacked=True)
-    cw = records.attacks["cw"]
-    cw.broken[records.radius >= 1.0] = False
-    cw.norm[records.radius >= 1.0] = np.inf
-    figure = plot_accuracy_by_radius(records, RADII, [AttackInfo("cw", "L2", 1.0, 100, minimum_norm=True)])
+    left = torch.tensor(records.radius >= 1.0)
+    norm = torch.tensor(records.attacks["cw"].norm)
+    records = records.with_columns({"cw_broken": ~left, "cw_norm": torch.where(left, torch.inf, norm)})
+    attacks = [AttackInfo("cw", "L2", 1.0, 100, minimum_norm=True), *ATTACKS[1:]]
+    figure = plot_accuracy_by_radius(made_up_evaluation(records, radii=RADII, attacks=attacks))
     x, _ = curve(figure, "robust under cw")
     assert 0.95 < x.max() <= 1.0
 
@@ -94,11 +95,11 @@ def test_gap_histogram_shares_sum_to_all_of_each_group() -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.05, 30.0])
 def test_gap_bins_figure_fits_its_tick_labels(scale: float) -> None:
     records = made_up_records(200, attacked=True)
-    records.gap[:] *= scale
-    bins = gap_bins(records, 1.0, ATTACKS)
+    records = records.with_columns({"gap": torch.tensor(records.gap * scale)})
+    bins = gap_bins(made_up_evaluation(records), 1.0)
     figure = plot_accuracy_by_gap(bins, 1.0)
     _, natural = curve(figure, "natural")
-    assert natural.tolist() == pytest.approx([100 * part.accuracy for part in bins])
+    assert natural.tolist() == pytest.approx((100 * bins["accuracy"]).tolist())
     assert_no_text_overlaps(figure)
 
 
@@ -109,7 +110,7 @@ def captions(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("which", ["largest", "smallest"])
 def test_gallery_shows_the_extreme_gaps_of_each_label(which: str) -> None:
     records = made_up_records(200, labels=4)
-    figure = plot_gallery(records, made_up_images(200), which)  # type: ignore[arg-type]
+    figure = plot_gallery(made_up_evaluation(records), which)  # type: ignore[arg-type]
     shown = captions(figure)
     assert len(figure.axes[0].images) == 4 * 8
     for label in range(4):
@@ -122,25 +123,10 @@ def test_gallery_shows_the_extreme_gaps_of_each_label(which: str) -> None:
 def test_gallery_pairs_originals_with_what_the_attack_made() -> None:
     records = made_up_records(200, attacked=True)
     originals = made_up_images(200, channels=3)
-    figure = plot_gallery(
-        records,
-        originals,
-        "smallest",
-        attack=ATTACKS[0],
-        attacked=(255 - originals).float() / 255,
-        label_names=[
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Boot",
-        ],
-    )
+    names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot"]
+    attacked = {"cw": (255 - originals).float() / 255}
+    evaluation = made_up_evaluation(records, images=originals, attacked=attacked, label_names=names)
+    figure = plot_gallery(evaluation, "smallest")
     pictures = [np.asarray(image.get_array()) for image in figure.axes[0].images]
     assert len(pictures) == 10 * 3 * 2
     np.testing.assert_allclose(pictures[0] + pictures[1], 1, atol=1e-6)
@@ -152,26 +138,17 @@ def test_gallery_pairs_originals_with_what_the_attack_made() -> None:
 
 def test_gallery_of_many_labels_keeps_ten_rows() -> None:
     records = made_up_records(80, labels=60)
-    figure = plot_gallery(records, torch.rand(80, 1, 8, 8), "largest")
+    figure = plot_gallery(made_up_evaluation(records), "largest")
     heads = [caption for caption in captions(figure) if caption.isdigit()]
     assert len(heads) == 10
     assert str(records.label[records.gap.argmax()]) in heads
 
 
-def test_gallery_refuses_images_that_are_not_those_of_the_records() -> None:
-    with pytest.raises(ValueError, match=r"images must be \(20, C, H, W\)"):
-        plot_gallery(made_up_records(20), made_up_images(19), "largest")
-
-
-@pytest.mark.parametrize("records", [made_up_records(1), made_up_records(1, hard=False), made_up_records(2, labels=2)])
-def test_figures_of_very_few_samples_can_be_drawn(tmp_path: Path, records: Records) -> None:
-    figures = [
-        plot_accuracy_by_radius(records, RADII),
-        plot_gap_histogram(records),
-        plot_accuracy_by_gap(gap_bins(records, 1.0), 1.0),
-        plot_gallery(records, made_up_images(records.n), "largest"),
-    ]
-    for figure in figures:
+@pytest.mark.parametrize(("count", "hard"), [(1, True), (1, False), (2, True)])
+def test_figures_of_very_few_samples_can_be_drawn(count: int, hard: bool) -> None:
+    few = made_up_evaluation(made_up_records(count, labels=2, hard=hard), run=made_up_run(hard=hard))
+    bins = plot_accuracy_by_gap(gap_bins(few, 1.0), 1.0)
+    for figure in (plot_accuracy_by_radius(few), plot_gap_histogram(few.records), bins, plot_gallery(few, "largest")):
         assert_no_text_overlaps(figure)
 
 
@@ -186,8 +163,7 @@ def test_history_merges_the_rows_of_an_epoch_and_marks_the_switch(tmp_path: Path
         ["0,9,,,0.5,2.0,0.0", "0,9,0.4,2.1,,,", "1,19,,,0.8,1.0,1.0", "1,19,0.7,1.1,,,", "2,29,,,0.9,1.5,1.0"],
     )
     history = read_history(path)
-    assert history[1] == {
-        "epoch": 1,
+    assert history.loc[1].to_dict() == {
         "step": 19,
         "train/accuracy": 0.7,
         "train/gap_mean": 1.1,
@@ -206,8 +182,8 @@ def test_history_merges_the_rows_of_an_epoch_and_marks_the_switch(tmp_path: Path
 
 
 def test_history_without_accuracy_and_gap_draws_nothing() -> None:
-    assert plot_history({}) is None
-    assert plot_history({0: {"train/loss": 1.0}}) is None
+    assert plot_history(pd.DataFrame()) is None
+    assert plot_history(pd.DataFrame({"train/loss": [1.0]})) is None
 
 
 def test_reading_a_damaged_history_names_it(tmp_path: Path) -> None:

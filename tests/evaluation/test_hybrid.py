@@ -1,20 +1,32 @@
 """The hybrid: its accuracies by hand, and a certificate that counts delegation, held against moved images."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from made_up_images import SHAPE, made_up_pixels
 from made_up_training import make_classifier
 
-from l2nnn_lightning import OrdinaryClassifier
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.evaluation.measure.hybrid import HybridRecords, hybrid_records, measure_hybrid
-from l2nnn_lightning.evaluation.report.hybrid_figure import plot_hybrid
+from l2nnn_lightning.evaluation.measure.hybrid import (
+    Hybrid,
+    HybridRecords,
+    hybrid_records,
+    measure_hybrid,
+    plot_hybrid,
+)
+from l2nnn_lightning.evaluation.options import EvaluateOptions
+from l2nnn_lightning.models import ConvL2NNN, MadryNet, NetworkFactory, TemplateNet
+from l2nnn_lightning.models.base import Certified
+from l2nnn_lightning.training.checkpoints import Checkpoint
+from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.objectives import CrossEntropy
 
 
-def ordinary(num_labels: int = 3) -> OrdinaryClassifier:
-    options = {"channels": [2], "dense": [4]}
-    return OrdinaryClassifier("mnist_small_plain", options, image_shape=SHAPE, num_labels=num_labels)
+def ordinary(num_labels: int = 3) -> Certified:
+    return Certified(MadryNet(SHAPE, num_labels, channels=(2, 2), dense=4))
 
 
 def by_hand() -> HybridRecords:
@@ -49,10 +61,10 @@ def test_delegating_everything_leaves_the_fallback() -> None:
 
 @pytest.mark.parametrize("rule", ["paper", "pairwise"])
 def test_no_image_within_the_radius_is_delegated_or_relabelled(rule: str) -> None:
-    classifier = make_classifier(start_hard=True, init="orthogonal", certificate=rule).double()
+    certified = make_classifier(hard=True, init="orthogonal", certificate=rule).double().certified()
     images = torch.from_numpy(made_up_pixels(30, seed=1)[0])
-    labels = classifier.certify(images.double() / 255).label
-    records = hybrid_records(classifier, ordinary(), images, labels, 7)
+    labels = certified(images.double() / 255).label
+    records = hybrid_records(certified, ordinary(), images, labels, 7)
     threshold = float(np.median(records.gap))
     radius = records.radius(threshold)
     # Never below the paper's, up to rounding.
@@ -66,10 +78,10 @@ def test_no_image_within_the_radius_is_delegated_or_relabelled(rule: str) -> Non
         direction = torch.randn(image.shape, generator=generator, dtype=torch.float64)
         if _ < 25:
             x = (image + 1e-3 * direction).requires_grad_()
-            top = classifier(x).topk(2, dim=1).values
+            top = certified.network(x).topk(2, dim=1).values
             direction = -torch.autograd.grad((top[:, 0] - top[:, 1]).sum(), x)[0]
         step = direction / direction.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
-        moved = classifier.certify(image + 0.999 * torch.tensor(radius)[:, None, None, None] * step)
+        moved = certified(image + 0.999 * torch.tensor(radius)[:, None, None, None] * step)
         kept = torch.tensor(radius > 0)
         assert bool((moved.gap[kept] >= threshold).all())
         assert torch.equal(moved.label[kept], labels[kept])
@@ -77,18 +89,25 @@ def test_no_image_within_the_radius_is_delegated_or_relabelled(rule: str) -> Non
 
 def test_soft_network_certifies_nothing_but_still_delegates() -> None:
     images = torch.from_numpy(made_up_pixels(6, seed=1)[0])
-    records = hybrid_records(make_classifier(), ordinary(), images, torch.zeros(6, dtype=torch.int64), 4)
+    records = hybrid_records(make_classifier().certified(), ordinary(), images, torch.zeros(6, dtype=torch.int64), 4)
     found = measure_hybrid(records, 0.0, [0.0])
     assert found["delegated"] == 0
     assert found["certified"] == {"0": 0.0}
 
 
-def test_networks_that_do_not_fit_are_refused() -> None:
-    images, labels = torch.zeros(2, *SHAPE, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(UserError, match="needs an L2NNN"):
-        hybrid_records(ordinary(), ordinary(), images, labels, 2)
-    with pytest.raises(UserError, match="--fallback was trained for num_labels 4"):
-        hybrid_records(make_classifier(), ordinary(4), images, labels, 2)
+@pytest.mark.parametrize(
+    ("network", "labels", "message"),
+    [(MadryNet, 3, "needs an L2NNN"), (TemplateNet, 3, "needs an L2NNN"), (ConvL2NNN, 4, "--fallback was trained for")],
+)
+def test_networks_that_do_not_fit_are_refused(
+    network: NetworkFactory, labels: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = Classifier(network, CrossEntropy, image_shape=(1, 8, 8), num_labels=3)
+    other = Classifier(MadryNet, CrossEntropy, image_shape=(1, 8, 8), num_labels=labels)
+    monkeypatch.setattr(Checkpoint, "read", lambda _: SimpleNamespace(classifier=lambda: other))
+    subject: Any = SimpleNamespace(classifier=classifier, certified=classifier.certified())
+    with pytest.raises(UserError, match=message):
+        Hybrid.asked(EvaluateOptions("ours.ckpt", fallback="other.ckpt"), subject)
 
 
 def test_figure_draws_the_curve_and_the_threshold() -> None:

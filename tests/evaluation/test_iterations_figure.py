@@ -1,10 +1,14 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
-from made_up_records import made_up_images, made_up_records
+from made_up_records import made_up_evaluation, made_up_images, made_up_records
 from matplotlib.figure import Figure
 
-from l2nnn_lightning.evaluation.measure.run import AttackInfo
-from l2nnn_lightning.evaluation.report.iterations_figure import choose_budgets, plot_iterations
+from l2nnn_lightning.evaluation.measure.records import Records
+from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation
+from l2nnn_lightning.evaluation.report.gallery import choose_runs, plot_iterations
 
 SHORT = AttackInfo("cw@100", "L2", eps=3.0, max_iter=100)
 LONG = AttackInfo("cw@1000", "L2", eps=3.0, max_iter=1000)
@@ -15,26 +19,42 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-def test_budgets_are_the_runs_of_one_attack_from_short_to_long():
-    images = dict.fromkeys(["cw@100", "cw@1000", "pgd_l2"], made_up_images(1))
-    assert choose_budgets([OTHER, LONG, SHORT], images) == [SHORT, LONG]
-    assert choose_budgets([OTHER, LONG], images) == []
-    assert choose_budgets([LONG, SHORT], {"cw@1000": images["cw@1000"]}) == []
+def attacked(n: int, attacks: Sequence[AttackInfo], prediction: torch.Tensor | None = None, **parts: Any) -> Evaluation:
+    """Records of attacks of which only those with a thousand iterations break anything."""
+    records = made_up_records(n, attacked=True)
+    cw = records.attacks["cw"]
+    plain = Records(records.frame[[name for name in records.frame if not name.startswith(("cw", "pgd"))]])
+    columns = {} if prediction is None else {"prediction": prediction}
+    for info in attacks:
+        broken = torch.tensor(cw.broken) & (info is not SHORT)
+        norm = torch.where(broken, torch.tensor(cw.norm), torch.inf)
+        verdicts = {"broken": broken, "norm": norm, "prediction": torch.tensor(cw.prediction)}
+        columns |= {f"{info.name}_{what}": column for what, column in verdicts.items()}
+    return made_up_evaluation(plain.with_columns(columns), attacks=attacks, **parts)
+
+
+def test_runs_are_those_of_one_attack_from_short_to_long() -> None:
+    images = made_up_images(5)
+    for attacks, shown, expected in (
+        ([OTHER, LONG, SHORT], [OTHER, LONG, SHORT], [SHORT, LONG]),
+        ([OTHER, LONG], [OTHER, LONG], [OTHER]),
+        ([LONG, SHORT], [LONG], [LONG]),
+        ([LONG, SHORT], [], []),
+    ):
+        evaluation = attacked(5, attacks, attacked={info.name: images for info in shown})
+        assert choose_runs(evaluation) == expected
+        assert (plot_iterations(evaluation) is None) == (len(expected) < 2)
     assert (LONG.attack, OTHER.attack) == ("cw", "pgd_l2")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_label_shows_its_first_right_image_and_what_became_of_it(channels):
-    records = made_up_records(60, attacked=True)
+def test_each_label_shows_its_first_right_image_and_what_became_of_it(channels: int) -> None:
     images = made_up_images(60, channels)
-    broken = records.attacks["cw"]
-    unbroken = type(broken)(broken.broken & False, broken.norm + torch.inf, broken.prediction)
-    records = type(records)(
-        *(getattr(records, name) for name in ("index", "label", "prediction", "gap", "radius", "radius_box")),
-        {"cw@100": unbroken, "cw@1000": broken},
-    )
-    attacked = {"cw@100": images, "cw@1000": images.flip(0).float() / 255}
-    figure = plot_iterations(records, images, [SHORT, LONG], attacked)
+    made = {"cw@100": images, "cw@1000": images.flip(0).float() / 255}
+    evaluation = attacked(60, [SHORT, LONG], images=images, attacked=made)
+    records, broken = evaluation.records, evaluation.records.attacks["cw@1000"]
+    figure = plot_iterations(evaluation)
+    assert figure is not None
     labels = sorted({int(label) for label in records.label[records.correct]})
     found = words(figure)
     assert found.count("not broken") == len(labels)
@@ -51,11 +71,10 @@ def test_each_label_shows_its_first_right_image_and_what_became_of_it(channels):
         assert f"as {broken.prediction[first]}\nL2 {broken.norm[first]:.2f}" in found
 
 
-def test_a_network_that_is_always_wrong_can_be_drawn():
-    records = made_up_records(12, attacked=True)
-    wrong = type(records)(
-        records.index, records.label, (records.label + 1) % 10, records.gap, records.radius, None,
-        {"cw@100": records.attacks["cw"]},
-    )  # fmt: skip
-    figure = plot_iterations(wrong, made_up_images(12), [SHORT], {"cw@100": made_up_images(12)})
+def test_a_network_that_is_always_wrong_can_be_drawn() -> None:
+    images = made_up_images(12)
+    wrong = torch.tensor((made_up_records(12, attacked=True).label + 1) % 10)
+    made = {"cw@100": images, "cw@1000": images}
+    figure = plot_iterations(attacked(12, [SHORT, LONG], wrong, images=images, attacked=made))
+    assert figure is not None
     assert "wrong from\nthe start" in words(figure)

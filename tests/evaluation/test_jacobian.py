@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from l2nnn_lightning.evaluation.measure.jacobian import jacobian_norms
-from l2nnn_lightning.models import L2NNNS, build_network
+from l2nnn_lightning.models import ConvL2NNN
 from l2nnn_lightning.nn import harden
 
 
@@ -14,7 +14,7 @@ def ordinary():
 
 
 def l2nnn():
-    return harden(build_network(L2NNNS, "mlp", (2, 6, 6), 4, {"dense": (8,)}))
+    return harden(ConvL2NNN((2, 6, 6), 4, channels=[], dense=[8]))
 
 
 @pytest.mark.parametrize("build", [ordinary, l2nnn])

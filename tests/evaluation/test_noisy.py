@@ -2,7 +2,9 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from made_up_images import StripesDataModule
@@ -10,10 +12,11 @@ from made_up_training import make_classifier, make_trainer
 from pytorch_lightning.loggers import CSVLogger
 
 from l2nnn_lightning.data import ImageSet
-from l2nnn_lightning.evaluation.measure.noisy import measure_noisy, measure_part
+from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels, measure_part, plot_noisy
+from l2nnn_lightning.evaluation.measure.subject import Subject
 from l2nnn_lightning.evaluation.report.history import read_history
-from l2nnn_lightning.evaluation.report.noisy_figure import plot_noisy
 from l2nnn_lightning.training.callbacks import NoisyLabelMonitor
+from l2nnn_lightning.training.classifier import Classifier
 
 
 def test_parts_are_counted_by_hand() -> None:
@@ -28,9 +31,14 @@ def test_parts_are_counted_by_hand() -> None:
     assert measure_part(images, prediction, gap, torch.zeros(4, dtype=torch.bool)) is None
 
 
+def measure(classifier: Classifier, datamodule: StripesDataModule, batch_size: int) -> dict[str, Any]:
+    empty = torch.zeros(0)
+    return NoisyLabels().whole(Subject(classifier, classifier.certified(), datamodule, empty, empty, batch_size))
+
+
 def test_parts_of_a_training_set_add_up() -> None:
     datamodule = StripesDataModule(label_noise=0.6, val_size=12)
-    found = measure_noisy(make_classifier(start_hard=True), datamodule, 7)
+    found = measure(make_classifier(hard=True), datamodule, 7)
     assert datamodule.train_set is not None
     assert found["changed"] == pytest.approx(float(datamodule.train_set.is_mislabeled.float().mean()))
     train, clean, changed = (found[name] for name in ("train", "train_clean", "train_changed"))
@@ -41,7 +49,7 @@ def test_parts_of_a_training_set_add_up() -> None:
 
 
 def test_clean_labels_leave_no_changed_part() -> None:
-    found = measure_noisy(make_classifier(), StripesDataModule(val_size=0), 50)
+    found = measure(make_classifier(), StripesDataModule(val_size=0), 50)
     assert found["train_changed"] is None
     assert found["val"] is None
     assert found["train"] == found["train_clean"]
@@ -49,7 +57,7 @@ def test_clean_labels_leave_no_changed_part() -> None:
 
 def test_monitor_logs_memorisation_for_the_figure(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = make_classifier(start_hard=True, learning_rate=0.02)
+    model = make_classifier(hard=True, lr=0.02)
     logger = CSVLogger(tmp_path, name="", version="")
     trainer = make_trainer(tmp_path, NoisyLabelMonitor(images=30, batch_size=8), max_epochs=3, logger=logger)
     datamodule = StripesDataModule(label_noise=0.5, batch_size=10, val_size=6)
@@ -76,7 +84,7 @@ def test_monitor_logs_memorisation_for_the_figure(tmp_path: Path) -> None:
 
 
 def test_unwatched_run_has_no_figure() -> None:
-    assert plot_noisy({0: {"train/accuracy": 0.5, "train/gap_mean": 1.0}}) is None
+    assert plot_noisy(pd.DataFrame({"train/accuracy": [0.5], "train/gap_mean": [1.0]})) is None
 
 
 @pytest.mark.parametrize("option", ["images", "batch_size"])

@@ -13,7 +13,7 @@ from terminal import Terminal
 
 from l2nnn_lightning.__main__ import main
 from l2nnn_lightning.evaluation.predict import run_predict
-from l2nnn_lightning.training.checkpoints import load_classifier
+from l2nnn_lightning.training.checkpoints import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_folder_of_images_as_csv(checkpoint: str, folder: Path, terminal: Term
     found = rows(terminal.read()[0])
     assert [Path(row["image"]).name for row in found] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     images = torch.from_numpy(made_up_pixels(5, seed=9)[0]).float() / 255
-    expected = load_classifier(checkpoint)[0].certify(images)
+    expected = Checkpoint.read(checkpoint).classifier().certify(images)
     assert [row["label"] for row in found] == [LABELS[k] for k in expected.label.tolist()]
     np.testing.assert_allclose([float(row["gap"]) for row in found], expected.gap, atol=1e-6)
     np.testing.assert_allclose([float(row["radius"]) for row in found], expected.radius, atol=1e-6)
@@ -118,8 +118,8 @@ def test_one_bad_file_is_one_line_and_the_others_are_predicted(
         (["--ckpt_path", "nowhere.ckpt", "x.png"], "there is no checkpoint nowhere.ckpt"),
         (["--ckpt_path", "CKPT", "x.png"], "x.png cannot be read as an image"),
         (["--ckpt_path", "CKPT", "EMPTY"], "holds no images"),
-        (["--ckpt_path", "CKPT", "x.png", "--abstain_below", "-1"], "--abstain_below must be finite"),
-        (["--ckpt_path", "CKPT", "x.png", "--abstain_below", "nan"], "--abstain_below must be finite"),
+        (["--ckpt_path", "CKPT", "x.png", "--abstain_below", "-1"], "--abstain_below must be at least 0, got -1.0"),
+        (["--ckpt_path", "CKPT", "x.png", "--abstain_below", "nan"], "--abstain_below: expected float, got nan"),
         (["--ckpt_path", "CKPT", "x.png", "--batch_size", "0"], "--batch_size must be at least 1"),
         (["--ckpt_path", "CKPT", "x.png", "--output", "EMPTY"], "is a folder"),
         (["--ckpt_path", "CKPT"], "images"),

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from l2nnn_lightning.evaluation.measure.processes import Team, launched_team, started_team
-from l2nnn_lightning.training import cli
+import l2nnn_lightning.__main__ as cli
+from l2nnn_lightning.evaluation.measure.processes import Team, sharing_team
 
 PROGRAM = Path(__file__).parents[2] / "evaluate.py"
 OPTIONS = ["--limit", "10", "--batch_size", "3", "--attacks", "cw,pgd_l2", "--eps", "1.4", "--max_iter", "2,20"]
@@ -36,7 +36,7 @@ def test_every_image_belongs_to_one_process_and_batches_stay_whole(total: int, b
 
 def test_a_process_alone_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with launched_team() as team:
+    with sharing_team() as team:
         assert team == Team(0, 1)
         assert team.gather(lambda: "all") == ["all"]
 
@@ -145,5 +145,5 @@ def test_spawned_processes_share_no_gpu(finished: Path, terminal: Any) -> None:
 def test_torchrun_and_processes_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     message = "--processes starts processes of its own: leave it out under torchrun"
-    with pytest.raises(ValueError, match=message), started_team(2, print):
+    with pytest.raises(ValueError, match=message), sharing_team(2, print):
         pass

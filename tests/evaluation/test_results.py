@@ -1,11 +1,13 @@
-from dataclasses import replace
+import math
+from typing import Any
 
 import numpy as np
 import pytest
-from made_up_records import ATTACKS, made_up_records, made_up_run
+import torch
+from made_up_records import ATTACKS, made_up_evaluation, made_up_images, made_up_records, made_up_run
 from results_contract import RESULT_KEYS
 
-from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.results import (
     certified_accuracy,
     certified_curve,
@@ -21,21 +23,21 @@ RADII = (0.5, 1.0, 1.58, 2.0, 3.0)
 
 def by_hand() -> Records:
     """Four samples: right and proven, right with a tie, wrong but with a radius, right and weakly proven."""
-    return Records(
-        index=np.array([0, 1, 2, 3]),
-        label=np.array([5, 5, 5, 5]),
-        prediction=np.array([5, 5, 4, 5]),
-        gap=np.array([4, 0, 2, 1], np.float32),
-        radius=np.array([2, 0, 1, 0.5], np.float32),
-        attacks={
-            "cw": AttackRecords(np.array([1, 1, 1, 0], bool), np.array([2.5, 0, 0, np.inf], np.float32)),
-        },
-    )
+    columns = {
+        "index": [0, 1, 2, 3],
+        "label": [5, 5, 5, 5],
+        "prediction": [5, 5, 4, 5],
+        "gap": [4, 0, 2, 1],
+        "radius": [2, 0, 1, 0.5],
+        "cw_broken": [1, 1, 1, 0],
+        "cw_norm": [2.5, 0, 0, math.inf],
+    }
+    return Records.from_tensors(**{name: torch.tensor(column) for name, column in columns.items()})
 
 
 def test_summary_by_hand() -> None:
     attack = AttackInfo("cw", "L2", eps=1.0, max_iter=10, minimum_norm=True)
-    results = summarize(by_hand(), made_up_run(), radii=(0.5, 1, 36 / 255), attacks=[attack])
+    results = summarize(made_up_evaluation(by_hand(), radii=(0.5, 1, 36 / 255), attacks=[attack]))
     assert results["n"] == 4
     assert results["accuracy"] == 0.75
     assert results["gap_mean"] == 7 / 4
@@ -69,14 +71,14 @@ def test_robust_accuracy_counts_broken_within_eps(eps: float, accuracy: float) -
 
 def test_a_projected_perturbation_that_rounds_past_eps_counts_as_broken() -> None:
     # float32(0.3) is above 0.3: without slack every sample that PGD pushed to the border would pass as robust.
-    records = replace(by_hand(), attacks={"pgd_linf": AttackRecords(np.ones(4, bool), np.full(4, 0.3, np.float32))})
+    records = by_hand().with_columns({"pgd_linf_broken": torch.ones(4), "pgd_linf_norm": torch.full((4,), 0.3)})
     assert robust_accuracy(records, "pgd_linf", 0.3) == 0.0
     assert robust_accuracy(records, "pgd_linf", 0.2999) == 0.75
 
 
 def test_a_radius_below_the_threshold_in_float64_does_not_count() -> None:
     # float32(0.7) is below 0.7, and both compare as equal in float32.
-    records = replace(by_hand(), radius=np.full(4, 0.7, np.float32))
+    records = by_hand().with_columns({"radius": torch.full((4,), 0.7)})
     assert certified_accuracy(records, 0.7) == 0.0
     assert certified_accuracy(records, 0.69) == 0.75
 
@@ -101,7 +103,7 @@ def test_curves_agree_with_a_loop_over_samples_and_never_cross() -> None:
 
 
 def test_summary_holds_both_kinds_of_radius() -> None:
-    results = summarize(made_up_records(100, box=True), made_up_run(), radii=RADII)
+    results = summarize(made_up_evaluation(made_up_records(100, box=True), radii=RADII))
     assert results["radius_box_mean"] == pytest.approx(1.15 * results["radius_mean"], rel=1e-6)
     assert all(results["certified_box"][key] >= value for key, value in results["certified"].items())
     assert list(results["certified"]) == ["0.5", "1", "1.58", "2", "3"]
@@ -109,43 +111,49 @@ def test_summary_holds_both_kinds_of_radius() -> None:
 
 def test_gap_bins_agree_with_sorting_by_hand() -> None:
     records = made_up_records(103, attacked=True)
-    bins = gap_bins(records, 1.0, ATTACKS)
+    bins = gap_bins(made_up_evaluation(records), 1.0)
     samples = sorted(range(103), key=lambda k: -records.gap[k])
-    assert [part.n for part in bins] == [11] * 3 + [10] * 7
+    assert list(bins["n"]) == [11] * 3 + [10] * 7
     start = 0
-    for part in bins:
-        rows = samples[start : start + part.n]
+    for part in bins.to_dict("records"):
+        rows = samples[start : start + part["n"]]
         right = [k for k in rows if records.label[k] == records.prediction[k]]
-        assert part.gap_max == records.gap[rows[0]]
-        assert part.gap_min == records.gap[rows[-1]]
-        assert part.accuracy == pytest.approx(len(right) / part.n)
-        assert part.certified == pytest.approx(sum(records.radius[k] >= 1 for k in right) / part.n)
-        assert part.robust["cw"] == pytest.approx(sum(records.attacks["cw"].norm[k] > 3 for k in right) / part.n)
-        start += part.n
-    assert bins[0].accuracy > bins[-1].accuracy
+        assert part["gap_max"] == records.gap[rows[0]]
+        assert part["gap_min"] == records.gap[rows[-1]]
+        assert part["accuracy"] == pytest.approx(len(right) / part["n"])
+        assert part["certified"] == pytest.approx(sum(records.radius[k] >= 1 for k in right) / part["n"])
+        assert part["cw"] == pytest.approx(sum(records.attacks["cw"].norm[k] > 3 for k in right) / part["n"])
+        start += part["n"]
+    assert bins["accuracy"][0] > bins["accuracy"][9]
 
 
 def test_fewer_samples_than_bins_give_one_bin_a_sample() -> None:
-    assert [part.n for part in gap_bins(made_up_records(3), 1.0)] == [1, 1, 1]
+    assert list(gap_bins(made_up_evaluation(made_up_records(3)), 1.0)["n"]) == [1, 1, 1]
 
 
-def test_a_network_in_penalty_mode_may_not_claim_a_radius() -> None:
-    with pytest.raises(ValueError, match="penalty mode proves nothing"):
-        summarize(made_up_records(10), made_up_run(hard=False), radii=RADII)
-    results = summarize(made_up_records(10, hard=False), made_up_run(hard=False), radii=RADII)
+def test_a_network_in_penalty_mode_has_no_radius() -> None:
+    soft = made_up_evaluation(made_up_records(10, hard=False), run=made_up_run(hard=False))
+    results = summarize(soft)
     assert set(results["certified"].values()) == {0.0}
     assert results["radius_mean"] == 0.0
 
 
-def test_summary_refuses_what_does_not_fit_together() -> None:
-    records, run = made_up_records(10), made_up_run()
-    with pytest.raises(ValueError, match="no records"):
-        summarize(records.select(slice(0, 0)), run, radii=RADII)
-    with pytest.raises(ValueError, match=r"got \['cw'"):
-        summarize(records, run, radii=RADII, attacks=ATTACKS)
-    with pytest.raises(ValueError, match="radii must hold"):
-        summarize(records, run, radii=())
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"records": made_up_records(10).select(slice(0, 0))}, "at least one sample"),
+        ({"attacks": ATTACKS}, r"got \['cw'"),
+        ({"radii": ()}, "at one radius or more"),
+        ({"run": made_up_run(hard=False)}, "penalty mode proves nothing"),
+        ({"images": made_up_images(3)}, r"images must be \(10, C, H, W\)"),
+        ({"attacked": {"cw": made_up_images(3)}}, r"images must be \(10, C, H, W\)"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made_up_evaluation(**{"records": made_up_records(10), **change})
+
+
+def test_radius_below_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="finite and >= 0"):
-        summarize(records, run, radii=(-1.0,))
-    with pytest.raises(ValueError, match="no radius_box"):
-        certified_accuracy(records, 1.0, "radius_box")
+        summarize(made_up_evaluation(radii=(-1.0,)))

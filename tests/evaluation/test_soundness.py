@@ -1,22 +1,22 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
+import torch
 from made_up_records import ATTACKS, made_up_records
 
-from l2nnn_lightning.evaluation.measure.records import AttackRecords, Records
+from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.soundness import CertificateViolation, check_sound
 
 
 def with_attack(records: Records, name: str, row: int, norm: float, prediction: int | None = None) -> Records:
-    """Let one attack break one sample only, at the given norm."""
-    broken, norms = np.zeros(records.n, bool), np.full(records.n, np.inf, np.float32)
-    broken[row], norms[row] = True, norm
-    predictions = None
+    """Let one attack break one sample only, at the given norm; the others' labels are not kept if this one's is not."""
+    broken, norms = torch.zeros(records.n, dtype=torch.bool), torch.full((records.n,), torch.inf)
+    broken[row], norms[row] = True, float(norm)
+    frame = records.frame.drop(columns=f"{name}_prediction", errors="ignore")
+    columns = {f"{name}_broken": broken, f"{name}_norm": norms}
     if prediction is not None:
-        predictions = records.prediction.copy()
-        predictions[row] = prediction
-    return replace(records, attacks={**records.attacks, name: AttackRecords(broken, norms, predictions)})
+        columns[f"{name}_prediction"] = torch.tensor(records.prediction)
+        columns[f"{name}_prediction"][row] = prediction
+    return Records(frame).with_columns(columns)
 
 
 def test_attacks_that_stay_outside_the_radii_pass() -> None:

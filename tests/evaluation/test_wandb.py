@@ -18,10 +18,10 @@ from made_up_images import write_config
 from PIL import Image
 from terminal import Terminal
 
+import l2nnn_lightning.__main__ as cli
 from l2nnn_lightning.data import build_datamodule
 from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.tracking.wandb_run import has_account
-from l2nnn_lightning.training import cli
 
 pytestmark = [
     # Lightning 2.6 calls jsonargparse and W&B by names that these have deprecated since.
@@ -184,9 +184,8 @@ def test_tables_show_the_extreme_images_and_what_the_attack_made_of_them(
 
 def test_config_can_start_another_run(tracked: Path, tmp_path: Path) -> None:
     """It must not carry the id of this one."""
-    options = yaml.safe_load((tracked / "config.yaml").read_text())["trainer"]["logger"]["init_args"]
-    assert options["id"] is None
-    assert options["offline"] is False
+    options = yaml.safe_load((tracked / "config.yaml").read_text())["trainer"]["callbacks"][-1]["init_args"]
+    assert options == {"project": None, "name": None, "offline": False, "every_n_epochs": 10}
     other = tmp_path / "other"
     arguments = ["--config", str(tracked / "config.yaml"), "--run_dir", str(other), "--trainer.max_epochs=1"]
     assert cli.train(arguments) == 0
@@ -195,7 +194,7 @@ def test_config_can_start_another_run(tracked: Path, tmp_path: Path) -> None:
     assert [run.run_id for run in wandb_files.runs(wandb_files.read_records(other))] == [ids[1]]
 
 
-def test_logger_may_be_named_on_the_command_line_of_a_sweep(
+def test_run_of_a_sweep_is_the_one_that_its_agent_names(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
 ) -> None:
     """The agent of a sweep gives parameters as arguments and the run's id in the environment."""
@@ -211,12 +210,18 @@ def test_logger_may_be_named_on_the_command_line_of_a_sweep(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_RUN_ID", "sweeprun")
     config = write_config(tmp_path / "a.yaml", images, trainer__max_epochs=1)
-    options = ["--run_dir", str(tmp_path / "run"), "--trainer.logger=WandbLogger", *arguments]
-    assert cli.train(["--config", config, *options]) == 0
+    options = ["--run_dir", str(tmp_path / "run"), *arguments]
+    assert cli.train(["--config", config, "--config", LOGGER, *options]) == 0
     records = wandb_files.read_records(tmp_path / "run")
     assert [run.run_id for run in wandb_files.runs(records)] == ["sweeprun"]
     logged = wandb_files.config(records)
-    assert (logged["omega"], logged["v"], logged["penalty_weight"], logged["train_v"]) == (0.1, 0.5, 0.1, False)
+    objective = logged["objective"]["init_args"]
+    assert (objective["omega"], objective["v"], logged["penalty_weight"], objective["train_v"]) == (
+        0.1,
+        0.5,
+        0.1,
+        False,
+    )
     assert "val/radius_mean" in wandb_files.summary(records)
     assert "no W&B account is set up here: the run is kept offline" in terminal.read()[1]
 

@@ -1,131 +1,132 @@
-"""Whole networks: each builds and runs by name, and no logit of a hard one moves faster than its input."""
+"""Whole networks: no logit of a hard one moves faster than its input, whatever the weights; copies say the same."""
 
+import copy
+import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
+from made_up_images import SHAPE
 from oracles import jacobian_norm
+from small_networks import EXACT, L2NNNS, PLAIN, SMALL, Case, all_shapes, build, derivatives, small, wild
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from l2nnn_lightning.models import L2NNN, L2NNNS, ORDINARY, build_network
-from l2nnn_lightning.nn import fold, harden, is_hard, soften
+from l2nnn_lightning.models import NETWORKS, ConvL2NNN, RowsRNN
+from l2nnn_lightning.nn import MaxMin, Residual, SubtractMean, fold, harden, is_hard, nonexpansive, soften
+from l2nnn_lightning.nn.continuity import keep_biases_in_scale
+from l2nnn_lightning.nn.initialization import principal_
+from l2nnn_lightning.nn.parametrization import Bound
 
-# Float64 rounding over some ten layers.
-EXACT = 1 + 1e-6
-
-SMALL: list[tuple[str, tuple[int, int, int], dict[str, Any]]] = [
-    ("mnist_small", (1, 8, 8), {"channels": [2, 3], "dense": [6]}),
-    ("mnist_small", (2, 9, 7), {"channels": [3], "kernel_size": 3, "dense": [], "head_hidden": [4]}),
-    ("mnist_small", (1, 8, 8), {"channels": [2, 3], "dense": [6], "activation": "relu", "pooling": "max"}),
-    ("mnist_small", (1, 8, 8), {"channels": [2], "dense": [6], "head": "single"}),
-    ("mnist_paper", (1, 8, 8), {"channels": [2, 3], "dense": [6, 5, 4, 4], "head_hidden": [4, 3, 3]}),
-    ("cifar_paper", (3, 9, 8), {"crop": 8, "channels": [2, 2, 3], "head_hidden": [4]}),
-    ("mlp", (1, 5, 6), {"dense": [7, 6]}),
-    ("mlp", (1, 5, 6), {"dense": [7], "head": "single"}),
-]
-NAMES = [f"{name}-{i}" for i, (name, _, _) in enumerate(SMALL)]
+#: Names and shapes of the weights of every small network, as version 0.1.0 saved them.
+STATE_DICTS: dict[str, dict[str, list[int]]] = json.loads(
+    (Path(__file__).parent / "state_dicts.json").read_text(encoding="utf-8")
+)
 
 
-def wild_network(name: str, shape: tuple[int, int, int], options: dict[str, Any], scale: float = 3.0) -> L2NNN:
-    """A hard network whose raw weights are anything but orthogonal, with biases, in float64."""
-    network = build_network(L2NNNS, name, shape, 4, options)
-    assert isinstance(network, L2NNN)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(scale * torch.randn_like(parameter) + 0.3)
-    return harden(network).double().eval()
+def test_every_registered_network_is_tested() -> None:
+    assert set(SMALL) == set(NETWORKS) == set(STATE_DICTS)
 
 
-def jacobian(network: nn.Module, image: Tensor) -> Tensor:
-    """Rows of derivatives, (K, pixels)."""
-    rows = torch.autograd.functional.jacobian(lambda x: network(x[None])[0], image)
-    return rows.reshape(rows.shape[0], -1)
+@pytest.mark.parametrize("name", SMALL)
+def test_weights_have_the_names_that_old_checkpoints_have(name: str) -> None:
+    named = [(key, list(value.shape)) for key, value in small(name).state_dict().items()]
+    assert named == list(STATE_DICTS[name].items())
 
 
-@pytest.mark.parametrize("case", SMALL, ids=NAMES)
-def test_hard_network_is_nonexpansive_in_each_logit(case: tuple[str, tuple[int, int, int], dict[str, Any]]) -> None:
-    for seed in range(3):
-        torch.manual_seed(seed)
-        network = wild_network(*case)
-        for image in torch.rand(3, *case[1], dtype=torch.float64):
-            rows = jacobian(network, image)
-            assert float(rows.norm(dim=1).max()) <= EXACT
-            differences = rows[:, None] - rows[None, :]
-            assert float(differences.norm(dim=2).max()) <= network.gap_lipschitz * EXACT
-            assert float(rows.norm(dim=1).max()) > 1e-6  # a constant network would prove everything
+@all_shapes
+@pytest.mark.parametrize("scale", [0.02, 2.0])
+def test_hard_network_is_nonexpansive(case: Case, scale: float) -> None:
+    name, shape, options = case
+    network = build(name, shape, **options)
+    wild(network, scale).train()(torch.rand(4, *shape, dtype=torch.float64))  # moves a running mean, where there is one
+    network.eval()
+    for image in torch.rand(3, *shape, dtype=torch.float64):
+        rows = derivatives(network, image)
+        assert 1e-6 < float(rows.norm(dim=1).max()) <= EXACT  # a constant network would prove everything
+        differences = rows[:, None] - rows[None, :]
+        assert float(differences.norm(dim=2).max()) <= network.gap_lipschitz * EXACT
+        if network.gap_lipschitz < 2:
+            assert network.gap_lipschitz == pytest.approx(math.sqrt(2))
+            assert jacobian_norm(network, image) <= EXACT
+        if network.shares_trunk:
+            assert 1e-6 < jacobian_norm(network.trunk, image) <= EXACT
+        in_float32 = derivatives(copy.deepcopy(network).float(), image.float()).double()
+        # A dozen sums of some hundred terms, each rounded to 6e-8.
+        assert float(in_float32.norm(dim=1).max()) <= 1 + 1e-5
 
 
-@pytest.mark.parametrize("case", [case for case in SMALL if case[2].get("head") == "single"])
-def test_single_head_is_jointly_nonexpansive(case: tuple[str, tuple[int, int, int], dict[str, Any]]) -> None:
-    network = wild_network(*case)
-    assert network.gap_lipschitz == pytest.approx(math.sqrt(2))
-    for image in torch.rand(4, *case[1], dtype=torch.float64):
-        assert jacobian_norm(network, image) <= EXACT
-
-
-@pytest.mark.parametrize("case", SMALL, ids=NAMES)
-def test_hard_network_is_nonexpansive_between_distant_images(
-    case: tuple[str, tuple[int, int, int], dict[str, Any]],
-) -> None:
-    network = wild_network(*case)
-    one, other = torch.rand(2, 64, *case[1], dtype=torch.float64)
+@all_shapes
+def test_hard_network_is_nonexpansive_between_distant_images(case: Case) -> None:
+    name, shape, options = case
+    network = wild(build(name, shape, **options))
+    one, other = torch.rand(2, 64, *shape, dtype=torch.float64)
     one[:8] = 0  # where the norm of a window has a kink
     with torch.no_grad():
         moved = (network(one) - network(other)).abs().amax(1)
     assert bool((moved <= (one - other).flatten(1).norm(dim=1) * EXACT).all())
 
 
-@pytest.mark.parametrize("case", SMALL, ids=NAMES)
-def test_hard_network_in_float32_keeps_to_its_constant(
-    case: tuple[str, tuple[int, int, int], dict[str, Any]],
-) -> None:
-    network = wild_network(*case).float()
-    for image in torch.rand(3, *case[1]):
-        rows = jacobian(network, image).double()
-        # A dozen sums of some hundred terms, each rounded to 6e-8.
-        assert float(rows.norm(dim=1).max()) <= 1 + 1e-5
+@pytest.mark.parametrize("bound", get_args(Bound))
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar_tight", {"channels": [4, 6]}),
+        ("cifar_tight", {"channels": [4, 6], "activation": "two_sided_relu", "depth": 1}),
+        ("conv_tight", {"channels": [3, 4], "kernel_size": 3}),
+        ("conv_tight", {"channels": [2, 4], "kernel_size": 3, "activation": "maxmin", "pooling": "unshuffle"}),
+    ],
+)
+def test_hard_network_is_nonexpansive_with_every_bound(name: str, options: dict[str, Any], bound: str) -> None:
+    network = build(name, (2, 4, 8), dense=[6], bound=bound, **options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    harden(network).double().eval()
+    image = torch.rand(2, 4, 8, dtype=torch.float64)
+    assert 1e-6 < jacobian_norm(network.trunk, image) <= EXACT
+    assert float(derivatives(network, image).norm(dim=1).max()) <= EXACT
 
 
 def test_soft_network_may_be_expansive() -> None:
-    network = soften(wild_network("mlp", (1, 5, 6), {"dense": [7, 6]}))
-    image = torch.rand(1, 5, 6, dtype=torch.float64)
+    network = soften(wild(build("mlp", (1, 5, 6), dense=[7, 6])))
     assert not is_hard(network)
-    assert float(jacobian(network, image).norm(dim=1).max()) > 2
+    assert float(derivatives(network, torch.rand(1, 5, 6, dtype=torch.float64)).norm(dim=1).max()) > 2
 
 
 def test_fresh_network_is_soft_and_almost_nonexpansive() -> None:
-    network = build_network(L2NNNS, "mnist_small", (1, 8, 8), 4, {"channels": [2], "dense": [6]})
-    assert not is_hard(network)
-    soft = jacobian(network.double().eval(), torch.rand(1, 8, 8, dtype=torch.float64))
+    network = build("mnist_small", (1, 8, 8), channels=[2], dense=[6])
+    assert not network.is_hard
+    soft = derivatives(network.double().eval(), torch.rand(1, 8, 8, dtype=torch.float64))
     # Orthonormal rows: b(W) = 1, so the penalty has nothing to do yet.
     assert float(soft.norm(dim=1).max()) <= 1 + 1e-5
 
 
-@pytest.mark.parametrize("name", sorted(L2NNNS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_registered_network_runs_at_its_own_size(name: str) -> None:
     shape = (3, 32, 32) if name.startswith("cifar") else (1, 28, 28)
-    options = {"channels": (2, 2, 4)} if name.startswith("cifar") else None  # its orthogonal start takes seconds
-    network = harden(build_network(L2NNNS, name, shape, 10, options)).eval()
-    # Templates on raw pixels have no layer to harden.
-    assert is_hard(network) or getattr(network, "sees_pixels", False)
+    options = {"channels": (2, 2, 4)} if name == "cifar_paper" else {}  # its orthogonal start takes seconds
+    network = NETWORKS[name](shape, 10, **options)
+    network.harden()
+    network.eval()
+    assert network.is_hard == network.can_prove == (name not in PLAIN)
     image = torch.rand(2, *shape)
     with torch.no_grad():
         logits = network(image)
-        plain = fold(network)(image)
+        torch.testing.assert_close(fold(network)(image), logits)
         assert network(image[:0]).shape == (0, 10)
     assert logits.shape == (2, 10)
     assert bool(logits.isfinite().all())
     assert float(logits.std()) > 0
-    torch.testing.assert_close(plain, logits)
 
 
 @pytest.mark.parametrize("bound", ["gram", "rows_power", "operator_columns", "minimum"])
-def test_hard_network_lends_itself_to_function_transforms(bound: str) -> None:
-    options = {"channels": [2], "dense": [6], "bound": bound}
-    network = harden(build_network(L2NNNS, "mnist_small", (3, 8, 8), 4, options)).double().eval()
+def test_hard_network_lends_itself_to_function_transforms(bound: Bound) -> None:
+    network = harden(ConvL2NNN((3, 8, 8), 4, channels=[2], dense=[6], bound=bound)).double().eval()
     image = torch.rand(3, 3, 8, 8, dtype=torch.float64)
-    one_by_one = torch.stack([jacobian(network, x).view(4, 3, 8, 8) for x in image])
+    one_by_one = torch.stack([derivatives(network, x).view(4, 3, 8, 8) for x in image])
     of_one = torch.func.jacrev(lambda x: network(x[None])[0])
     torch.testing.assert_close(torch.func.vmap(of_one)(image), one_by_one)
     torch.testing.assert_close(torch.func.vmap(torch.func.jacfwd(lambda x: network(x[None])[0]))(image), one_by_one)
@@ -142,7 +143,7 @@ def test_hard_network_lends_itself_to_function_transforms(bound: str) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_maps_have_their_channels_last_on_a_cpu_and_gradients_do_not(channels: int) -> None:
-    network = build_network(L2NNNS, "mnist_small", (channels, 8, 8), 4, {"channels": [2, 3], "dense": [6]})
+    network = ConvL2NNN((channels, 8, 8), 4, channels=[2, 3], dense=[6])
     maps: list[Tensor] = []
     network.trunk[1].register_forward_hook(lambda *arguments: maps.append(arguments[2]))
     image = torch.rand(5, channels, 8, 8, requires_grad=True)
@@ -150,83 +151,123 @@ def test_maps_have_their_channels_last_on_a_cpu_and_gradients_do_not(channels: i
     assert maps[0].is_contiguous(memory_format=torch.channels_last)
     assert not maps[0].is_contiguous()
     assert gradient.is_contiguous()
-    network._convolves = False
+    network.layout = None
     torch.testing.assert_close(torch.autograd.grad(network(image).sum(), image)[0], gradient)
 
 
-@pytest.mark.parametrize("name", sorted(ORDINARY))
-def test_ordinary_network_runs_and_is_nothing_but_plain_layers(name: str) -> None:
-    network = build_network(ORDINARY, name, (1, 12, 12), 5, {"dropout": 0.5})
-    logits = network.eval()(torch.rand(3, 1, 12, 12))
-    assert logits.shape == (3, 5)
-    assert not is_hard(harden(network))
-    assert not any("parametrizations" in key for key in network.state_dict())
+@pytest.mark.parametrize("name", L2NNNS)
+def test_copies_folding_caching_and_state_keep_the_function(name: str) -> None:
+    network = wild(small(name), 0.3).float()
+    images = torch.rand(4, *SHAPE)
+    logits = network(images)
+    assert float(logits.detach().std()) > 0
+    fresh = small(name).eval()
+    fresh.load_state_dict(network.state_dict())
+    assert is_hard(fresh)
+    plain = fold(network)
+    assert not any("parametrizations" in key for key in plain.state_dict())
+    for twin in (fresh, copy.deepcopy(network), plain):
+        torch.testing.assert_close(twin(images), logits)
+    with parametrize.cached():
+        torch.testing.assert_close(network(images), logits)
+        torch.testing.assert_close(network(images), logits)
 
 
-def test_plain_twin_has_the_layers_of_its_l2nnn() -> None:
-    options = {"channels": [2, 3], "dense": [6], "activation": "two_sided_relu", "pooling": "norm"}
-    twin = build_network(ORDINARY, "mnist_small_plain", (1, 8, 8), 4, options)
-    l2nnn = build_network(L2NNNS, "mnist_small", (1, 8, 8), 4, options)
-    sizes = [sorted(p.numel() for p in network.parameters()) for network in (twin, l2nnn)]
-    assert sizes[0] == sizes[1]
-    narrow = build_network(ORDINARY, "mnist_small_plain", (1, 8, 8), 4, {"channels": [2, 3], "dense": [6]})
-    kinds = {type(layer) for layer in narrow.modules()}
-    assert {nn.ReLU, nn.MaxPool2d} <= kinds
+@pytest.mark.parametrize("name", L2NNNS)
+def test_principal_directions_can_be_set(name: str) -> None:
+    network = small(name)
+    before = copy.deepcopy(network.state_dict())
+    principal_(network, torch.rand(60, *SHAPE))
+    changed = [key for key, value in network.state_dict().items() if not torch.equal(before[key], value)]
+    assert any("original" in key for key in changed)
+    assert bool(harden(network).eval()(torch.rand(2, *SHAPE)).isfinite().all())
 
 
-def test_paper_network_has_22_layers() -> None:
-    network = build_network(L2NNNS, "mnist_paper", (1, 28, 28), 10, None)
-    assert isinstance(network, L2NNN)
-    assert len(list(network.chain())) == 22
+@pytest.mark.parametrize("name", L2NNNS)
+@pytest.mark.parametrize("bound", ["gram", "operator_columns"])
+def test_function_is_kept_at_the_switch_or_left_alone(name: str, bound: str) -> None:
+    images = torch.rand(4, *SHAPE, dtype=torch.float64)
+    network = soften(wild(small(name, bound=bound), 0.3))
+    before, weights = network(images), {key: value.clone() for key, value in network.named_parameters()}
+    divisor = network.harden()
+    assert network.is_hard
+    # Residual, recurrent and aggregating layers are not positively homogeneous; columns are no single number.
+    understood = bound == "gram" and name not in ("cifar_resnet", "rows_rnn", "parseval_mnist")
+    assert (divisor is not None) == understood
+    if divisor is not None:
+        torch.testing.assert_close(network(images) * divisor, before)
+    else:
+        assert all(torch.equal(value, weights[key]) for key, value in network.named_parameters())
 
 
-def test_networks_of_separate_labels_share_nothing() -> None:
-    network = wild_network("cifar_paper", (3, 8, 8), {"crop": 8, "channels": [2, 2], "head_hidden": [4]})
-    image = torch.rand(2, 3, 8, 8, dtype=torch.float64)
-    before = network(image)
-    conv = network.trunk[2]
-    assert isinstance(conv, nn.Conv2d)
-    with torch.no_grad():
-        conv.parametrizations["weight"].original[:2] += 1  # the two filters of label 0
-    after = network(image)
-    assert bool((before[:, 0] != after[:, 0]).all())
-    assert torch.equal(before[:, 1:], after[:, 1:])
-
-
-def test_crop_ignores_the_margin() -> None:
-    network = wild_network("cifar_paper", (1, 8, 8), {"crop": 4, "channels": [2, 2], "head_hidden": []})
-    image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
-    changed = image.clone()
-    changed[:, :, :2] = 1
-    assert torch.equal(network(image), network(changed))
+def test_what_comes_before_the_first_layer_may_be_anything() -> None:
+    layer = nonexpansive(nn.Linear(4, 4))
+    assert keep_biases_in_scale([SubtractMean(0.5), layer, MaxMin()]) is not None
+    assert keep_biases_in_scale([layer, SubtractMean(0.5)]) is None
+    assert keep_biases_in_scale([Residual(layer)]) is None
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "labels", "options", "message"),
+    ("name", "shape", "options", "message"),
     [
-        ("resnet", (1, 8, 8), 4, {}, r"network must be one of mnist_small, .*got 'resnet'"),
-        ("mlp", (1, 8, 8), 1, {}, "num_labels must be at least 2, got 1"),
-        ("mlp", (8, 8), 4, {}, r"image_shape must be \(channels, height, width\), got \(8, 8\)"),
-        ("mlp", (1, 0, 8), 4, {}, "image_shape must be"),
-        ("mlp", (1, 8, 8), 4, {"width": 3}, "network_args of mlp: .*'width'"),
-        ("mnist_small", (1, 8, 8), 4, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
-        ("mnist_small", (1, 3, 8), 4, {}, "images of 3x8 are too small for 2 poolings"),
-        ("mnist_small", (1, 8, 8), 4, {"activation": "tanh"}, "activation must be"),
-        ("mnist_small", (1, 8, 8), 4, {"pooling": "mean"}, "pooling must be"),
-        ("mnist_small", (1, 8, 8), 4, {"head": "none"}, "head must be"),
-        ("mnist_small", (1, 8, 8), 4, {"bound": "tight"}, "bound must be one of gram"),
-        ("cifar_paper", (3, 8, 8), 4, {}, r"crop must be in \[1, 8\] for images of 8x8, got 28"),
-        ("cifar_paper", (3, 8, 8), 4, {"crop": 2}, "a crop of 2 is too small for 2 poolings"),
-        ("cifar_paper", (3, 8, 8), 4, {"crop": 8, "kernel_size": 2}, "kernel_size must be odd"),
+        ("mlp", (1, 8, 8), {"certificate": "tight"}, "certificate must be one of paper, pairwise, got 'tight'"),
+        ("mlp", (1, 8, 8), {"init": "zeros"}, "init must be one of principal, orthogonal, got 'zeros'"),
+        ("mnist_small", (1, 8, 8), {"kernel_size": 4}, "kernel_size must be odd, got 4"),
+        ("mnist_small", (1, 3, 8), {}, "images of 3x8 are too small for 2 poolings"),
+        ("mnist_small", (1, 8, 8), {"activation": "tanh"}, "activation must be one of two_sided_relu, maxmin, relu"),
+        ("mnist_small", (1, 8, 8), {"pooling": "mean"}, "pooling must be one of norm, max, unshuffle"),
+        ("mnist_small", (1, 8, 8), {"head": "none"}, "head must be one of multi, single"),
+        ("mnist_small", (1, 8, 8), {"bound": "tight"}, "bound must be one of gram"),
+        ("mnist_small", (1, 8, 8), {"activation": "maxmin", "dense": [3]}, "widths must be even, got 3"),
+        ("cifar_tight", (3, 10, 8), {}, "images of 10x8: 2 unshuffles need sides divisible by 4"),
+        ("cifar_tight", (3, 8, 8), {"depth": 0}, "depth must be at least 1, got 0"),
+        ("cifar_tight", (3, 8, 8), {"channels": [4, 0]}, "widths must be at least 1, got 0"),
+        ("conv_tight", (1, 9, 8), {"pooling": "unshuffle"}, "images of 9x8: 2 unshuffles need sides divisible by 4"),
+        ("cifar_paper", (3, 8, 8), {}, r"crop must be in \[1, 8\] for images of 8x8, got 28"),
+        ("cifar_paper", (3, 8, 8), {"crop": 2}, "images of 2x2 are too small for 2 poolings"),
+        ("cifar_paper", (3, 8, 8), {"crop": 8, "kernel_size": 2}, "kernel_size must be odd"),
+        ("cifar_resnet", (3, 8, 8), {"kernel_size": 2}, "kernel_size must be odd, got 2"),
+        ("cifar_resnet", (3, 8, 8), {"depth": 0}, "depth must be at least 1 and channels not empty, got 0"),
+        ("cifar_resnet", (3, 8, 8), {"channels": []}, "channels not empty"),
+        ("cifar_resnet", (3, 8, 8), {"channels": [3]}, "maxmin sorts pairs of channels: widths must be even, got 3"),
+        ("cifar_resnet", (3, 8, 8), {"dense": [5]}, "widths must be even, got 5"),
+        ("cifar_resnet", (3, 8, 8), {"t": "pixel"}, "t must be one of block, channel, entry"),
+        ("cifar_resnet", (3, 8, 8), {"initial_t": 2.0}, r"the initial t must be in \[0, 1\], got 2.0"),
+        ("rows_rnn", (1, 5, 6), {"readout": "first"}, "readout must be one of last, all, got 'first'"),
+        ("rows_rnn", (1, 5, 6), {"hidden": []}, "hidden must name at least one recurrent layer"),
+        ("rows_rnn", (1, 5, 6), {"hidden": [5]}, "widths must be even, got 5"),
+        ("rows_rnn", (1, 5, 6), {"activation": "tanh"}, "activation must be one of"),
+        ("rows_rnn", (1, 5, 6), {"t": "entry"}, "t must be 'block' or 'channel'"),
+        ("parseval_mnist", (1, 8, 8), {"kernel_size": 4}, "must be odd, got 4"),
+        ("parseval_mnist", (1, 3, 8), {}, "too small for 2 poolings"),
+        ("templates", (1, 8, 8), {"templates_per_label": 0}, "templates_per_label must be at least 1"),
+        ("templates", (1, 8, 8), {"trunk": "resnet"}, "trunk must be one of identity, conv, got 'resnet'"),
+        ("templates", (1, 8, 8), {"trunk": "conv", "channels": 3}, "channels must be even for MaxMin, got 3"),
+        ("templates", (1, 5, 8), {"trunk": "conv"}, "even sides, got 5x8"),
+        ("madry_mnist", (1, 3, 8), {}, "images of 3x8 are too small"),
+        ("cifar_resnet_plain", (3, 8, 8), {"width": 0}, "width must be at least 1, got 0"),
+        ("cifar_resnet_plain", (3, 8, 8), {"blocks": []}, "blocks must hold"),
+        ("cifar_resnet_plain", (3, 8, 8), {"blocks": [1, 0]}, "blocks must hold"),
     ],
 )
 def test_bad_description_is_refused(
-    name: str, shape: tuple[int, ...], labels: int, options: dict[str, Any], message: str
+    name: str, shape: tuple[int, int, int], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_network(L2NNNS, name, shape, labels, options)
+        NETWORKS[name](shape, 4, **options)
 
 
-def test_ordinary_network_refuses_small_images() -> None:
-    with pytest.raises(ValueError, match="images of 3x8 are too small"):
-        build_network(ORDINARY, "madry_mnist", (1, 3, 8), 4, None)
+def test_a_mean_for_each_channel_fits_the_image() -> None:
+    with pytest.raises(ValueError, match="made for 2 channels"):
+        small("cifar_resnet", mean=[0.5, 0.5])(torch.rand(1, *SHAPE))
+
+
+@pytest.mark.parametrize("readout", ["last", "all"])
+def test_rows_are_all_read_and_nothing_is_lost_where_one_state_is_used(readout: Any) -> None:
+    network = harden(RowsRNN((1, 5, 6), 4, hidden=[16, 16], dense=[6], readout=readout)).eval()
+    image = torch.rand(1, 1, 5, 6, requires_grad=True)
+    network(image)[0, 0].backward()
+    assert image.grad is not None
+    assert bool((image.grad.abs().amax((0, 1, 3)) > 0).all())
+    # Where all states are used, they are split in two.
+    assert [layer.split is not None for layer in network.trunk[1:3]] == [True, readout == "all"]

@@ -24,24 +24,23 @@ _RESULTS = ("dataset", "n", "accuracy", "gap_mean", "radius_mean", "certified", 
 
 
 def describe(
-    classifier: Classifier, checkpoint: Mapping[str, Any], ckpt_path: str, label_names: list[str], results: Path | None
+    classifier: Classifier, contents: Mapping[str, Any], ckpt_path: str, results: Path | None
 ) -> dict[str, Any]:
     """Describe a classifier.
 
     Args:
         classifier: the classifier.
-        checkpoint: as from ``read_checkpoint``.
+        contents: of its checkpoint, with the names of the labels.
         ckpt_path: where it came from.
-        label_names: the name of each label.
         results: the results.json of its evaluation, if there is one.
 
     Returns:
         Plain values; of the results the summary alone.
     """
-    rule = classifier.radius_kind if classifier.is_hard else "none"
+    rule = classifier.certified().rule.name
     return {
         "classifier": type(classifier).__name__,
-        "hyper_parameters": checkpoint["hyper_parameters"],
+        "hyper_parameters": contents["hyper_parameters"],
         "hard": classifier.is_hard,
         "radius_rule": _RULES.get(rule, rule),
         "norm": "L2 over the whole image, pixels in [0, 1]",
@@ -52,8 +51,8 @@ def describe(
             "shape": ["batch", *classifier.image_shape],
         },
         "outputs": list(OUTPUTS),
-        "labels": label_names,
-        "data": checkpoint["l2nnn_lightning"].get("data"),
+        "labels": contents["l2nnn_lightning"]["label_names"],
+        "data": contents["l2nnn_lightning"].get("data"),
         "results": None if results is None else _summary(results),
         "checkpoint": ckpt_path,
         "commit": _commit(),
@@ -81,11 +80,9 @@ def _summary(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no results.json of evaluate.py") from error
-    if not isinstance(results, dict):
-        raise UserError(f"{path} is no results.json of evaluate.py")
-    return results
+        return dict(results)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no results.json of evaluate.py: {error}") from error
 
 
 def _commit() -> str | None:

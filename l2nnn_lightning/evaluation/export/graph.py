@@ -1,15 +1,14 @@
-"""The network that is exported: folded weights, and the certificate computed beside the logits."""
+"""The network that is exported, folded, with the certificate beside the logits; written as a torch.export program."""
+
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.models import L2NNN, TemplateNet
-from l2nnn_lightning.nn import fold
-from l2nnn_lightning.nn.certificates import Certificate, certify_logits, certify_pairs, no_certificate
-from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier
+from l2nnn_lightning.models.base import Certified
 
-__all__ = ["OUTPUTS", "CertifiedNetwork"]
+__all__ = ["OUTPUTS", "CertifiedNetwork", "run_program", "write_program"]
 
 OUTPUTS = ("logits", "label", "gap", "radius")
 
@@ -17,49 +16,46 @@ OUTPUTS = ("logits", "label", "gap", "radius")
 class CertifiedNetwork(nn.Module):
     """A plain network that returns what it answers and what is proved, both from the same logits.
 
-    The rule and its constants are those of the classifier. Where it proves nothing, because it is soft or an ordinary
-    one, the radius is 0.
-
     Args:
-        classifier: the classifier, on the CPU; left as it is.
+        certified: on the CPU.
 
     Shape:
-        (B, C, H, W) in [0, 1] -> logits (B, K), label int64 (B,), gap (B,), radius (B,).
+        (B, C, H, W) in [0, 1] -> logits (B, K), label int64 (B,), gap (B,), radius (B,), 0 where nothing is proved.
 
     Raises:
         UserError: if the certificate of this network is no formula.
     """
 
-    pair_constants: Tensor | None
-
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, certified: Certified) -> None:
         super().__init__()
-        network = classifier.network
-        if isinstance(network, TemplateNet):
+        if not certified.rule.is_graph:
             raise UserError(
-                "the certificate of templates is a search among rival templates, which no graph holds: "
+                f"the radius of this network ({certified.rule.name}) is found by a search, which no graph holds: "
                 "export with --format safetensors"
             )
-        self.network = fold(network)
-        self.gap_lipschitz: float | None = None
-        self.register_buffer("pair_constants", None)
-        if isinstance(classifier, L2NNNClassifier) and classifier.is_hard:
-            if classifier.pairwise and isinstance(network, L2NNN):
-                self.pair_constants = network.pair_constants()
-            else:
-                self.gap_lipschitz = float(network.gap_lipschitz)  # type: ignore[arg-type]
+        self.network, self.rule = certified.network, certified.rule
         self.eval()
-        self.requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute logits and certificate."""
         logits: Tensor = self.network(image)
-        return logits, *self._prove(image, logits)
+        label, gap, radius = self.rule(logits, image)
+        return logits, label, gap, radius
 
-    def _prove(self, image: Tensor, logits: Tensor) -> Certificate:
-        signal_B = torch.linalg.vector_norm(image.flatten(1), dim=1)
-        if self.pair_constants is not None:
-            return certify_pairs(logits, self.pair_constants, signal_B)
-        if self.gap_lipschitz is not None:
-            return certify_logits(logits, self.gap_lipschitz, signal_B)
-        return no_certificate(logits)
+
+def write_program(network: CertifiedNetwork, image: Tensor, path: Path) -> None:
+    """Write a network for batches of any size, as a program that PyTorch loads without this package.
+
+    Args:
+        network: what to export.
+        image: an example, at least two images.
+        path: the file.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    torch.export.save(torch.export.export(network, (image,), dynamic_shapes={"image": {0: batch}}), path)
+
+
+def run_program(path: Path, image: Tensor) -> tuple[Tensor, ...]:
+    """Run an exported network."""
+    outputs: tuple[Tensor, ...] = torch.export.load(path).module()(image)
+    return outputs

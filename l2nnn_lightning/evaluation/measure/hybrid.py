@@ -1,27 +1,104 @@
 """The hybrid model: an L2NNN where its gap is at least a threshold, another classifier elsewhere (section 3.2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.utils import parametrize
 
+from l2nnn_lightning.data import to_float
 from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.evaluation.measure.base import Measure
+from l2nnn_lightning.evaluation.measure.certify import device_of
+from l2nnn_lightning.evaluation.measure.subject import Subject
+from l2nnn_lightning.evaluation.options import EvaluateOptions
+from l2nnn_lightning.evaluation.report import style
+from l2nnn_lightning.evaluation.report.cells import Row, percent, radius_name
+from l2nnn_lightning.evaluation.report.history import History
+from l2nnn_lightning.models.base import Certified
 from l2nnn_lightning.nn.certificates import confidence_gap
 from l2nnn_lightning.nn.precision import full_precision
-from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.checkpoints import Checkpoint
 
-__all__ = ["HybridRecords", "hybrid_radius", "hybrid_records", "measure_hybrid"]
+__all__ = ["Hybrid", "HybridRecords", "hybrid_records", "measure_hybrid", "plot_hybrid"]
 
 # Thresholds of the curve: those that delegate about these fractions of the images.
 _DELEGATED = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Hybrid(Measure):
+    """``--fallback CHECKPOINT --threshold T``.
+
+    Args:
+        path: of the fallback's checkpoint.
+        fallback: what answers where the gap is below the threshold, on its device.
+        threshold: T, >= 0.
+        radii: L2 radii of certified accuracy.
+    """
+
+    name = "hybrid"
+    caption = "The hybrid model: what it gains and what it keeps of the proof as more images are delegated."
+    path: str
+    fallback: Certified
+    threshold: float
+    radii: Sequence[float]
+
+    @classmethod
+    def asked(cls, options: EvaluateOptions, subject: Subject) -> Self | None:
+        """Build it for ``--fallback``.
+
+        Raises:
+            UserError: if radii of the first classifier do not follow from its logits, or the two do not fit together.
+        """
+        if options.fallback is None:
+            return None
+        classifier = subject.classifier
+        fallback = Checkpoint.read(options.fallback).classifier()
+        if not (classifier.network.can_prove and subject.certified.rule.is_graph):
+            raise UserError(
+                "a hybrid needs an L2NNN whose confidence gap moves at a known rate: name its checkpoint with "
+                "--ckpt_path"
+            )
+        for name in ("image_shape", "num_labels"):
+            if getattr(fallback, name) != getattr(classifier, name):
+                raise UserError(
+                    f"--fallback was trained for {name} {getattr(fallback, name)}, "
+                    f"--ckpt_path for {getattr(classifier, name)}: use checkpoints of one data set"
+                )
+        certified = fallback.certified().to(device_of(subject.certified))
+        threshold = 1.0 if options.threshold is None else options.threshold
+        return cls(str(options.fallback), certified, threshold, options.radius_values)
+
+    def whole(self, subject: Subject) -> dict[str, Any]:
+        """Measure all images, see :func:`measure_hybrid`."""
+        records = hybrid_records(subject.certified, self.fallback, subject.images, subject.labels, subject.batch_size)
+        return {"fallback": self.path, **measure_hybrid(records, self.threshold, self.radii)}
+
+    @staticmethod
+    def rows(numbers: Mapping[str, Any]) -> list[Row]:
+        """Return what holds at the threshold."""
+        name = f"hybrid, threshold {numbers['threshold']:g}"
+        return [
+            (f"{name}: accuracy", percent(numbers["accuracy"])),
+            (f"{name}: delegated", percent(numbers["delegated"])),
+            *(
+                (f"{name}: kept and certified, L2 radius {radius_name(r)}", percent(a))
+                for r, a in numbers["certified"].items()
+            ),
+        ]
+
+    @staticmethod
+    def figure(numbers: Mapping[str, Any], history: History) -> Figure | None:  # noqa: ARG004
+        """Draw what :func:`plot_hybrid` draws."""
+        return plot_hybrid(numbers)
 
 
 @dataclass(frozen=True)
@@ -32,7 +109,7 @@ class HybridRecords:
         gap: (N,) the L2NNN's confidence gap.
         correct: (N,) whether the L2NNN is right.
         fallback_correct: (N,) whether the other classifier is right.
-        radius: from a threshold to (N,), see :func:`hybrid_radius`.
+        radius: from a threshold to (N,), see :func:`hybrid_records`.
     """
 
     gap: FloatArray
@@ -41,69 +118,40 @@ class HybridRecords:
     radius: Callable[[float], FloatArray]
 
 
-def hybrid_radius(classifier: Classifier, images: Tensor, logits_BK: Tensor, threshold: float) -> Tensor:
-    """Bound the distance within which the hybrid surely answers with the L2NNN's label.
-
-    While every lead ``y_i - y_j`` stays above the threshold t, label i is given and the image is not delegated. That is
-    what the classifier's own rule proves of logits of which the largest is lowered by t: with the paper's rule the
-    radius is ``(gap - t) / 2``, since the gap falls by at most 2 per unit of distance.
-
-    Args:
-        classifier: the L2NNN, whose radii follow from its logits.
-        images: (B, C, H, W) in [0, 1].
-        logits_BK: its outputs for them.
-        threshold: t, >= 0.
-
-    Returns:
-        (B,), 0 where nothing is proved.
-    """
-    label_B1 = logits_BK.argmax(1, keepdim=True)
-    lowered_BK = logits_BK.scatter_add(1, label_B1, logits_BK.new_full(label_B1.shape, -threshold))
-    certificate, _ = classifier.prove(images, lowered_BK)
-    return torch.where(certificate.label == label_B1[:, 0], certificate.radius, 0)
-
-
 def hybrid_records(
-    classifier: Classifier, fallback: Classifier, images: Tensor, labels: Tensor, batch_size: int
+    certified: Certified, fallback: Certified, images: Tensor, labels: Tensor, batch_size: int
 ) -> HybridRecords:
     """Ask both classifiers about every image.
 
+    The radius at a threshold t is one within which the hybrid surely answers with the L2NNN's label. While every lead
+    ``y_i - y_j`` stays above t, label i is given and the image is not delegated. That is what the classifier's own rule
+    proves of logits of which the largest is lowered by t: with the paper's rule the radius is ``(gap - t) / 2``, since
+    the gap falls by at most 2 per unit of distance. It is 0 where nothing is proved.
+
     Args:
-        classifier: the L2NNN, on its device.
-        fallback: the other one, on its device.
+        certified: the L2NNN, on its device.
+        fallback: the other one, on the same device.
         images: (N, C, H, W), uint8.
         labels: (N,).
         batch_size: images at once.
-
-    Raises:
-        UserError: if the first classifier's radii do not follow from its logits, or the two do not fit together.
     """
-    if getattr(classifier.network, "gap_lipschitz", None) is None:
-        raise UserError(
-            "a hybrid needs an L2NNN whose confidence gap moves at a known rate: name its checkpoint with --ckpt_path"
-        )
-    for name in ("image_shape", "num_labels"):
-        if getattr(fallback, name) != getattr(classifier, name):
-            raise UserError(
-                f"--fallback was trained for {name} {getattr(fallback, name)}, "
-                f"--ckpt_path for {getattr(classifier, name)}: use checkpoints of one data set"
-            )
-    logits = _logits(classifier, images, batch_size)
+    batches = torch.split(images, batch_size)
+    logits = [_logits(certified, batch) for batch in batches]
 
     def radius(threshold: float) -> FloatArray:
-        with torch.no_grad():
-            parts = [
-                hybrid_radius(classifier, _floats(classifier, some), outputs.to(classifier.device), threshold).cpu()
-                for some, outputs in zip(torch.split(images, batch_size), torch.split(logits, batch_size), strict=True)
-            ]
+        parts = []
+        for batch, logits_BK in zip(batches, logits, strict=True):
+            label_B1 = logits_BK.argmax(1, keepdim=True)
+            lowered_BK = logits_BK.scatter_add(1, label_B1, logits_BK.new_full(label_B1.shape, -threshold))
+            proved = certified.rule(lowered_BK, _image(certified, batch))
+            parts.append(torch.where(proved.label == label_B1[:, 0], proved.radius, 0).cpu())
         return torch.cat(parts).double().numpy()
 
-    labels = labels.cpu()
-    fallback_label = _logits(fallback, images, batch_size).argmax(1)
+    ours, theirs = torch.cat(logits).cpu(), torch.cat([_logits(fallback, batch).argmax(1).cpu() for batch in batches])
     return HybridRecords(
-        confidence_gap(logits).double().numpy(),
-        (logits.argmax(1) == labels).numpy(),
-        (fallback_label == labels).numpy(),
+        confidence_gap(ours).double().numpy(),
+        (ours.argmax(1) == labels.cpu()).numpy(),
+        (theirs == labels.cpu()).numpy(),
         radius,
     )
 
@@ -146,12 +194,45 @@ def _at(records: HybridRecords, threshold: float, radii: Sequence[float]) -> dic
     }
 
 
+def plot_hybrid(hybrid: Mapping[str, Any]) -> Figure:
+    """Draw natural and certified accuracy against the fraction of images that are delegated.
+
+    Args:
+        hybrid: as from :func:`measure_hybrid`.
+    """
+    figure = style.new_figure(8.6, 3.6)
+    natural, proved = figure.subplots(1, 2)
+    curve = sorted(hybrid["curve"], key=lambda point: float(point["delegated"]))
+    delegated = [100 * point["delegated"] for point in curve]
+    accuracy = [100 * point["accuracy"] for point in curve]
+    natural.plot(delegated, accuracy, "o-", color=style.BLUE, markersize=3, label="hybrid")
+    threshold = f"threshold {hybrid['threshold']:g}"
+    natural.plot(100 * hybrid["delegated"], 100 * hybrid["accuracy"], "s", color=style.VERMILLION, label=threshold)
+    natural.axhline(100 * hybrid["l2nnn_accuracy"], color=style.GREY, linestyle=":", label="L2NNN alone")
+    natural.axhline(100 * hybrid["fallback_accuracy"], color=style.GREY, linestyle="--", label="fallback alone")
+    for radius, colour in zip(hybrid["certified"], (style.BLUE, *style.ATTACK_COLOURS), strict=False):
+        values = [100 * point["certified"][radius] for point in curve]
+        proved.plot(delegated, values, "o-", color=colour, markersize=3)
+        at = (delegated[0], values[0])
+        proved.annotate(f"{radius}", at, xytext=(-14, -2), textcoords="offset points", fontsize=7)
+    proved.margins(x=0.09)
+    proved.set_title("by L2 radius, of all images", fontsize=8, color=style.GREY)
+    style.tidy(natural, x="delegated", y="natural accuracy")
+    style.tidy(proved, x="delegated", y="certified accuracy of the kept part")
+    for axes in (natural, proved):
+        axes.xaxis.set_major_formatter(style.PERCENT)
+        axes.yaxis.set_major_formatter(style.PERCENT)
+    style.legend_above(figure, natural, columns=4)
+    return figure
+
+
 @torch.no_grad()
-def _logits(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
-    classifier.eval()
-    with parametrize.cached(), full_precision(classifier.device):
-        return torch.cat([classifier(_floats(classifier, some)).cpu() for some in torch.split(images, batch_size)])
+def _logits(certified: Certified, images: Tensor) -> Tensor:
+    with full_precision(device_of(certified)):
+        logits: Tensor = certified.network(_image(certified, images))
+    return logits
 
 
-def _floats(classifier: Classifier, images: Tensor) -> Tensor:
-    return images.to(classifier.device).to(next(classifier.parameters()).dtype) / 255
+def _image(certified: Certified, images: Tensor) -> Tensor:
+    parameter = next(certified.parameters())
+    return to_float(images, parameter.device, parameter.dtype)

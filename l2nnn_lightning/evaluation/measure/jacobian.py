@@ -1,11 +1,65 @@
 """The norm of the Jacobian at an image: how steep the network is there, its local Lipschitz constant (section 3.1)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.data import to_float
+from l2nnn_lightning.evaluation.measure.base import Measure
+from l2nnn_lightning.evaluation.measure.certify import device_of
+from l2nnn_lightning.evaluation.measure.progress import watched
+from l2nnn_lightning.evaluation.measure.records import Records
+from l2nnn_lightning.evaluation.measure.subject import Subject
+from l2nnn_lightning.evaluation.options import EvaluateOptions
+from l2nnn_lightning.evaluation.report.cells import Row
 
-__all__ = ["jacobian_norms"]
+__all__ = ["Jacobian", "jacobian_norms"]
+
+
+@dataclass(frozen=True)
+class Jacobian(Measure):
+    """``--jacobian N``: the norm at the first N images of the data set; the column is nan at the others.
+
+    Args:
+        count: N.
+    """
+
+    name = "jacobian"
+    before_attacks = True
+    count: int
+
+    @classmethod
+    def asked(cls, options: EvaluateOptions, subject: Subject) -> Self | None:  # noqa: ARG003
+        """Build it for ``--jacobian``."""
+        return None if options.jacobian is None else cls(options.jacobian)
+
+    def columns(self, subject: Subject, images: Tensor, index: Tensor, *, visible: bool) -> dict[str, Tensor]:
+        """Measure the images that are asked for."""
+        norms = torch.full((len(images),), torch.nan)
+        asked = torch.arange(len(images))[index < self.count]
+        for rows in watched(torch.split(asked, subject.batch_size), "Jacobian", visible=visible):
+            image = to_float(images[rows], device_of(subject.certified))
+            norms[rows] = jacobian_norms(subject.certified.network, image)
+        return {"jacobian": norms}
+
+    @classmethod
+    def summary(cls, records: Records) -> Mapping[str, Any] | None:
+        """Average over the ``n`` images at which it was measured."""
+        column = records.get("jacobian")
+        if column is None:
+            return None
+        measured = column[~np.isnan(column)]
+        return {"mean_norm": float(measured.mean(dtype=np.float64)), "n": len(measured)}
+
+    @staticmethod
+    def rows(numbers: Mapping[str, Any]) -> list[Row]:
+        """Return its row."""
+        return [(f"mean norm of the Jacobian, {numbers['n']} images", f"{numbers['mean_norm']:.3f}")]
 
 
 def jacobian_norms(network: nn.Module, images: Tensor) -> Tensor:
@@ -19,7 +73,7 @@ def jacobian_norms(network: nn.Module, images: Tensor) -> Tensor:
         images: (B, ...), floating. K gradients of this size are held at once.
 
     Returns:
-        The norms, (B,), float32.
+        The norms, (B,), float32, on the CPU.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))

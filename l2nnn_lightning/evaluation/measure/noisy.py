@@ -1,54 +1,95 @@
 """What a classifier made of noisy labels: on all of its training set, its clean and its changed part (section 3.3)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from l2nnn_lightning.data import ImageDataModule, ImageSet
+from l2nnn_lightning.data import ImageSet
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.evaluation.measure.base import Measure
+from l2nnn_lightning.evaluation.measure.certify import certify_all
+from l2nnn_lightning.evaluation.measure.subject import Subject
+from l2nnn_lightning.evaluation.options import EvaluateOptions
+from l2nnn_lightning.evaluation.report import style
+from l2nnn_lightning.evaluation.report.cells import Row, percent
+from l2nnn_lightning.evaluation.report.history import History, stage_points
+from l2nnn_lightning.evaluation.report.plane import draw_plane
 
-__all__ = ["measure_noisy", "measure_part"]
+__all__ = ["NoisyLabels", "measure_part", "plot_noisy"]
+
+_PARTS = {
+    "train": "training images",
+    "train_clean": "training images, clean labels",
+    "train_changed": "training images, changed labels",
+    "val": "held-out images",
+}
+_CURVES = (
+    ("noisy/clean_accuracy", "clean labels", style.BLUE, "o"),
+    ("noisy/memorised", "changed labels, repeated", style.ATTACK_COLOURS[0], "s"),
+    ("noisy/corrected", "changed labels, original answered", style.ATTACK_COLOURS[1], "D"),
+)
 
 
-def measure_noisy(classifier: Classifier, datamodule: ImageDataModule, batch_size: int) -> dict[str, Any]:
-    """Measure accuracy and mean gap on the images that the classifier was trained and tuned on.
+class NoisyLabels(Measure):
+    """``--noisy``: accuracy and mean gap on the images that the classifier was trained and tuned on."""
 
-    Args:
-        classifier: on its device.
-        datamodule: the data of its training, with the same seed and label noise.
-        batch_size: images at once.
+    name = "noisy"
+    caption = "Training on noisy labels: whether the changed labels were memorised, and gap against accuracy."
 
-    Returns:
-        ``changed``, the fraction of training labels that the noise changed; then for ``train`` (all training images),
-        ``train_clean`` (labels as they were), ``train_changed`` (labels that the noise changed) and ``val`` what
-        :func:`measure_part` gives, None for a part without images.
+    @classmethod
+    def asked(cls, options: EvaluateOptions, subject: Subject) -> Self | None:  # noqa: ARG003
+        """Build it for ``--noisy``."""
+        return cls() if options.noisy else None
 
-    Raises:
-        UserError: if the data set has no training images.
-    """
-    datamodule.setup("fit")
-    train = datamodule.train_set
-    if train is None:
-        raise UserError(f"{datamodule.name} has no training images")
-    prediction, gap = _predict(classifier, train, batch_size)
-    changed = train.is_mislabeled.cpu()
-    everything = torch.ones_like(changed)
-    val: dict[str, Any] | None = None
-    if datamodule.val_set is not None:
-        val_prediction, val_gap = _predict(classifier, datamodule.val_set, batch_size)
-        val = measure_part(
-            datamodule.val_set, val_prediction, val_gap, torch.ones(len(datamodule.val_set), dtype=torch.bool)
-        )
-    return {
-        "changed": float(changed.double().mean()),
-        "train": measure_part(train, prediction, gap, everything),
-        "train_clean": measure_part(train, prediction, gap, ~changed),
-        "train_changed": measure_part(train, prediction, gap, changed),
-        "val": val,
-    }
+    def whole(self, subject: Subject) -> dict[str, Any]:
+        """Measure, with the seed and the label noise of the training.
+
+        Returns:
+            ``changed``, the fraction of training labels that the noise changed; then for ``train`` (all training
+            images), ``train_clean`` (labels as they were), ``train_changed`` (labels that the noise changed) and
+            ``val`` what :func:`measure_part` gives, None for a part without images.
+
+        Raises:
+            UserError: if the data set has no training images.
+        """
+        datamodule = subject.datamodule
+        datamodule.setup("fit")
+        train, val = datamodule.train_set, datamodule.val_set
+        if train is None:
+            raise UserError(f"{datamodule.name} has no training images")
+        changed = train.is_mislabeled.cpu()
+        (prediction, gap, _), _ = certify_all(subject.certified, torch.split(train.images, subject.batch_size))
+        rows = {"train": torch.ones_like(changed), "train_clean": ~changed, "train_changed": changed}
+        found: dict[str, Any] = {name: measure_part(train, prediction, gap, some) for name, some in rows.items()}
+        found |= {"changed": float(changed.double().mean()), "val": None}
+        if val is not None:
+            (prediction, gap, _), _ = certify_all(subject.certified, torch.split(val.images, subject.batch_size))
+            found["val"] = measure_part(val, prediction, gap, torch.ones(len(val), dtype=torch.bool))
+        return found
+
+    @staticmethod
+    def rows(numbers: Mapping[str, Any]) -> list[Row]:
+        """Return the rows of each part that has images."""
+        rows: list[Row] = []
+        for part, name in _PARTS.items():
+            values = numbers[part]
+            if values is None:
+                continue
+            rows.append((f"{name}: accuracy on the labels given", percent(values["accuracy"])))
+            if part == "train_changed":
+                rows.append((f"{name}: accuracy on the original labels", percent(values["accuracy_clean"])))
+            rows.append((f"{name}: mean confidence gap", f"{values['gap_mean']:.3f}"))
+        return rows
+
+    @staticmethod
+    def figure(numbers: Mapping[str, Any], history: History) -> Figure | None:  # noqa: ARG004
+        """Draw what :func:`plot_noisy` draws."""
+        return plot_noisy(history)
 
 
 def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor) -> dict[str, Any] | None:
@@ -74,11 +115,27 @@ def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor
     }
 
 
-def _predict(classifier: Classifier, images: ImageSet, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Return label and gap of every image."""
-    labels, gaps = [], []
-    for batch in torch.split(images.images, batch_size):
-        certificate = classifier.certify(batch.to(classifier.device).float() / 255)
-        labels.append(certificate.label.cpu())
-        gaps.append(certificate.gap.cpu())
-    return torch.cat(labels), torch.cat(gaps)
+def plot_noisy(history: History) -> Figure | None:
+    """Draw accuracy on clean and on changed training labels by epoch, and the mean gap against the noisy accuracy.
+
+    Args:
+        history: with the columns that the callback ``NoisyLabelMonitor`` logs.
+
+    Returns:
+        The figure, or None where the run was not watched by that callback.
+    """
+    curves = [(history[key].dropna(), *look) for key, *look in _CURVES if key in history]
+    if not curves:
+        return None
+    figure = style.new_figure(8.6, 3.6)
+    by_epoch, plane = figure.subplots(1, 2)
+    for curve, name, colour, marker in curves:
+        by_epoch.plot(curve.index, 100 * curve, color=colour, marker=marker, markersize=3.5, label=name)
+    draw_plane(plane, [point._replace(hard=False) for point in stage_points(history, "train")])
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.tidy(by_epoch, x="epoch", y="fraction of a sample of training images")
+    plane.set_xlabel("accuracy on the noisy training labels")
+    plane.set_title("large mark: last epoch", fontsize=style.SMALL, color=style.GREY)
+    by_epoch.yaxis.set_major_formatter(style.PERCENT)
+    style.legend_above(figure, by_epoch, columns=3)
+    return figure

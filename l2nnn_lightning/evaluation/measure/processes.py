@@ -1,6 +1,5 @@
 """Several processes that share one evaluation: who takes which images, and how the parts come together again."""
 
-import multiprocessing
 import os
 import pickle
 import tempfile
@@ -14,17 +13,17 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
 
 from l2nnn_lightning.data.errors import UserError
 
-__all__ = ["StartMethod", "Team", "launched_team", "started_team"]
+__all__ = ["StartMethod", "Team", "sharing_team"]
 
 StartMethod = Literal["fork", "spawn"]
 
 T = TypeVar("T")
 
-# They have to meet soon, but then wait for the slowest, which may attack for days; one that dies is noticed at once.
-_MEETING = timedelta(minutes=30)
+# They wait for the slowest, which may attack for days; one that dies is noticed at once.
 _PATIENCE = timedelta(days=365)
 
 
@@ -35,22 +34,16 @@ class Team:
     Args:
         rank: its number, 0 for the one that writes.
         size: the number of processes.
-        group: what they talk through, where there are several.
     """
 
     rank: int = 0
     size: int = 1
-    group: dist.ProcessGroup | None = None
 
     def rows(self, total: int, batch_size: int) -> Tensor:
         """Return the positions of this process's images: every ``size``-th batch.
 
         Batches stay whole, so that each is the same computation, to the last bit, however many processes there are;
         and they are dealt out in turn, so that easy and hard stretches of a data set are shared.
-
-        Args:
-            total: number of images.
-            batch_size: images at once.
 
         Example:
             >>> [Team(rank, 2).rows(8, batch_size=3).tolist() for rank in (0, 1)]
@@ -60,13 +53,10 @@ class Team:
         return position[position // batch_size % self.size == self.rank]
 
     def gather(self, work: Callable[[], T]) -> list[T]:
-        """Do this process's part, and hand all parts to rank 0, in the order of the ranks.
-
-        Args:
-            work: does the part; its result can be pickled.
+        """Do this process's part, and hand all parts, pickled, to rank 0.
 
         Returns:
-            The parts at rank 0, nothing elsewhere.
+            The parts in the order of the ranks at rank 0, nothing elsewhere.
 
         Raises:
             Exception: at rank 0, the first error of any process.
@@ -78,80 +68,73 @@ class Team:
             outcome = (work(), None)
         except Exception as error:
             outcome = (None, _picklable(error))
-        outcomes: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(outcome, outcomes, group=self.group)
-        for _, failure in outcomes or []:
+        outcomes: list[Any] = [None] * self.size
+        dist.gather_object(outcome, outcomes if self.rank == 0 else None)
+        if self.rank > 0:
+            return []
+        for _, failure in outcomes:
             if failure is not None:
                 raise failure
-        return [part for part, _ in outcomes or []]
+        return [part for part, _ in outcomes]
 
 
 @contextmanager
-def launched_team() -> Iterator[Team]:
-    """Join the processes that ``torchrun`` or the like has started, as the environment says; else work alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield Team()
-        return
-    with _joined("env://", int(os.environ["RANK"]), size) as team:
-        yield team
-
-
-@contextmanager
-def started_team(size: int, member: Callable[[Team], None], method: StartMethod = "spawn") -> Iterator[Team]:
-    """Start ``size - 1`` processes on this machine that share its threads, and join them as rank 0.
+def sharing_team(
+    processes: int = 1, member: Callable[[Team], None] | None = None, method: StartMethod = "spawn"
+) -> Iterator[Team]:
+    """Join the processes that ``torchrun`` or the like has started; else start others, which share this one's threads.
 
     Args:
-        size: number of processes, >= 1; alone, nothing is started.
+        processes: number of processes, >= 1, of which this one is rank 0; alone, nothing is started.
         member: what the others do with their place in the team; it can be pickled.
         method: ``fork`` begins at once, with everything imported, but only before torch has computed anything: the
             threads of OpenMP do not survive it. ``spawn`` imports everything again.
 
     Raises:
-        UserError: in a process that ``torchrun`` has started beside others.
+        UserError: if ``torchrun`` has started this process beside others, and more are asked for.
     """
-    if size == 1:
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1:
+        if processes > 1:
+            raise UserError("--processes starts processes of its own: leave it out under torchrun")
+        with _joined("env://", int(os.environ["RANK"]), launched) as team:
+            yield team
+        return
+    if processes == 1:
         yield Team()
         return
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError("--processes starts processes of its own: leave it out under torchrun")
     threads = torch.get_num_threads()
-    share = max(1, threads // size)
-    context: Any = multiprocessing.get_context(method)
+    share = max(1, threads // processes)
     with tempfile.TemporaryDirectory() as folder:
         address = (Path(folder) / "rendezvous").as_uri()
-        others = [
-            context.Process(target=_join, args=(address, rank, size, share, member), daemon=True)
-            for rank in range(1, size)
-        ]
+        arguments = (address, processes, share, member)
+        others: Any = start_processes(  # type: ignore[no-untyped-call]
+            _join, arguments, processes - 1, join=False, daemon=True, start_method=method
+        )
         try:
-            for process in others:
-                process.start()
             torch.set_num_threads(share)
-            with _joined(address, 0, size) as team:
+            with _joined(address, 0, processes) as team:
                 yield team
-            for process in others:
-                process.join()
+            while not others.join():
+                pass
         finally:
             torch.set_num_threads(threads)
-            for process in others:
-                if process.is_alive():
-                    process.terminate()
+            for process in others.processes:
+                process.terminate()
 
 
-def _join(address: str, rank: int, size: int, threads: int, member: Callable[[Team], None]) -> None:
+def _join(position: int, address: str, size: int, threads: int, member: Callable[[Team], None]) -> None:
     torch.set_num_threads(threads)
-    with _joined(address, rank, size) as team:
+    with _joined(address, position + 1, size) as team:
         member(team)
 
 
 @contextmanager
 def _joined(address: str, rank: int, size: int) -> Iterator[Team]:
     # Gloo also between GPUs: what is exchanged are records, on the CPU.
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=_MEETING)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
-        group: Any = dist.new_group(timeout=_PATIENCE, backend="gloo")
-        yield Team(rank, size, group)
+        yield Team(rank, size)
     finally:
         dist.destroy_process_group()
 

@@ -1,50 +1,21 @@
 """Numbers of an evaluation, each computed from the records alone."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from l2nnn_lightning.evaluation.measure.measures import MEASURES
 from l2nnn_lightning.evaluation.measure.records import BoolArray, Records
-from l2nnn_lightning.evaluation.measure.run import AttackInfo, RunInfo
+from l2nnn_lightning.evaluation.measure.run import Evaluation
 from l2nnn_lightning.evaluation.measure.soundness import rounding_slack
 from l2nnn_lightning.training.metrics import radius_key
 
-__all__ = [
-    "GapBin",
-    "certified_accuracy",
-    "certified_curve",
-    "gap_bins",
-    "mean_radius",
-    "robust_accuracy",
-    "robust_curve",
-    "summarize",
-]
+__all__ = ["certified_accuracy", "certified_curve", "gap_bins", "robust_accuracy", "robust_curve", "summarize"]
 
 RadiusKind = Literal["radius", "radius_box"]
-
-
-@dataclass(frozen=True)
-class GapBin:
-    """One of the equal parts into which samples fall when sorted by gap, section 3.2.
-
-    Args:
-        n: number of samples.
-        gap_min: smallest gap.
-        gap_max: largest gap.
-        accuracy: fraction that is correct.
-        certified: fraction that is correct with certified radius at least the asked one.
-        robust: fraction that an attack left correct, by its name.
-    """
-
-    n: int
-    gap_min: float
-    gap_max: float
-    accuracy: float
-    certified: float
-    robust: Mapping[str, float]
 
 
 def certified_accuracy(records: Records, radius: float, kind: RadiusKind = "radius") -> float:
@@ -55,7 +26,7 @@ def certified_accuracy(records: Records, radius: float, kind: RadiusKind = "radi
     Args:
         records: the records, at least one.
         radius: L2 radius in pixel units, >= 0.
-        kind: whole-space radius, or the one for images in [0, 1].
+        kind: whole-space radius, or the one for images in [0, 1], where the records have it.
     """
     return float(np.mean(_certified(records, radius, kind)))
 
@@ -82,72 +53,49 @@ def robust_curve(records: Records, attack: str, eps: npt.ArrayLike) -> npt.NDArr
     return np.array([robust_accuracy(records, attack, float(e)) for e in np.asarray(eps)])
 
 
-def mean_radius(records: Records, kind: RadiusKind = "radius") -> float:
-    """Return the mean certified radius over all samples, 0 for wrong ones."""
-    return float(np.mean(np.where(records.correct, _radius(records, kind), 0.0)))
-
-
-def gap_bins(records: Records, radius: float, attacks: Sequence[AttackInfo] = (), count: int = 10) -> list[GapBin]:
-    """Sort samples by gap, largest first, and summarize equal parts of them (figure 2).
+def gap_bins(evaluation: Evaluation, radius: float, count: int = 10) -> pd.DataFrame:
+    """Sort samples by gap, largest first, and summarize equal parts of them (section 3.2, figure 2).
 
     Args:
-        records: the records, at least one.
+        evaluation: the evaluation.
         radius: L2 radius of the certified fraction.
-        attacks: the attacks to report, each at its own eps.
         count: number of parts; fewer where there are fewer samples.
-    """
-    order = np.argsort(-records.gap, kind="stable")
-    certified = _certified(records, radius, "radius")
-    robust = {attack.name: _robust(records, attack.name, attack.eps) for attack in attacks}
-    return [
-        GapBin(
-            n=len(rows),
-            gap_min=float(records.gap[rows].min()),
-            gap_max=float(records.gap[rows].max()),
-            accuracy=float(records.correct[rows].mean()),
-            certified=float(certified[rows].mean()),
-            robust={name: float(value[rows].mean()) for name, value in robust.items()},
-        )
-        for rows in np.array_split(order, min(count, records.n))
-    ]
-
-
-def summarize(
-    records: Records, run: RunInfo, *, radii: Sequence[float], attacks: Sequence[AttackInfo] = ()
-) -> dict[str, Any]:
-    """Compute the content of ``results.json``.
-
-    Args:
-        records: the records.
-        run: where they come from.
-        radii: L2 radii at which to report the certified accuracy, in pixel units.
-        attacks: how the attacks of the records were run.
 
     Returns:
-        Plain values; accuracies are fractions in [0, 1]. Where the records hold ``radius_box``, its certified
-        accuracies and mean are under ``certified_box`` and ``radius_box_mean``, and where they hold ``jacobian``, its
-        mean over the ``n`` images at which it was measured is under ``jacobian``.
-
-    Raises:
-        ValueError: if there are no records or radii, an attack is not in them, or a network that is not hard has radii.
+        A row for each part: ``n``, ``gap_max``, ``gap_min``, the fractions that are correct (``accuracy``), and
+        ``certified`` at the radius, and for each attack, by its name, what it left correct at its eps.
     """
-    if records.n == 0:
-        raise ValueError("there are no records: evaluate at least one sample")
-    if not radii:
-        raise ValueError("radii must hold one or more values")
-    if {attack.name for attack in attacks} != set(records.attacks):
-        raise ValueError(f"the records hold the attacks {sorted(records.attacks)}, got {[a.name for a in attacks]}")
-    boxed = records.radius if records.radius_box is None else records.radius_box
-    if not run.hard and (records.radius.any() or boxed.any()):
-        raise ValueError("a network in penalty mode proves nothing, but the records hold radii above 0")
-    keys = {radius_key(r).replace("_", "."): float(r) for r in radii}
+    records = evaluation.records
+    fractions = {"accuracy": records.correct, "certified": _certified(records, radius, "radius")}
+    fractions |= {attack.name: _robust(records, attack.name, attack.eps) for attack in evaluation.attacks}
+    order = np.argsort(-records.gap, kind="stable")
+    return pd.DataFrame(
+        {
+            "n": len(rows),
+            "gap_max": float(records.gap[rows].max()),
+            "gap_min": float(records.gap[rows].min()),
+            **{name: float(column[rows].mean()) for name, column in fractions.items()},
+        }
+        for rows in np.array_split(order, min(count, records.n))
+    )
+
+
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
+    """Compute the content of ``results.json``.
+
+    Returns:
+        Plain values; accuracies are fractions in [0, 1], mean radii count 0 for wrong samples. Where the records hold
+        ``radius_box``, its certified accuracies and mean are under ``certified_box`` and ``radius_box_mean``; what is
+        measured only when asked for stands under its name.
+    """
+    records = evaluation.records
+    keys = {radius_key(r).replace("_", "."): float(r) for r in evaluation.radii}
     results: dict[str, Any] = {
-        "dataset": run.dataset,
+        **asdict(evaluation.run),
         "n": records.n,
         "accuracy": float(records.correct.mean()),
         "gap_mean": float(records.gap.mean(dtype=np.float64)),
-        "radius_mean": mean_radius(records),
-        "radius_kind": run.radius_kind,
+        "radius_mean": _mean_radius(records, "radius"),
         "certified": {key: certified_accuracy(records, r) for key, r in keys.items()},
         "attacks": [
             {
@@ -160,32 +108,26 @@ def summarize(
                 "n": records.n,
                 "accuracy": robust_accuracy(records, attack.name, attack.eps),
             }
-            for attack in attacks
+            for attack in evaluation.attacks
         ],
-        "checkpoint": run.checkpoint,
-        "hard": run.hard,
-        "config": dict(run.config),
-        "versions": dict(run.versions),
-        "hardware": run.hardware,
-        "seed": run.seed,
-        "seconds": run.seconds,
-        "command": run.command,
     }
     if records.radius_box is not None:
         results["certified_box"] = {key: certified_accuracy(records, r, "radius_box") for key, r in keys.items()}
-        results["radius_box_mean"] = mean_radius(records, "radius_box")
-    if records.jacobian is not None:
-        measured = records.jacobian[~np.isnan(records.jacobian)]
-        results["jacobian"] = {"mean_norm": float(measured.mean(dtype=np.float64)), "n": len(measured)}
+        results["radius_box_mean"] = _mean_radius(records, "radius_box")
+    for measure in MEASURES:
+        numbers = evaluation.whole.get(measure.name) or measure.summary(records)
+        if numbers is not None:
+            results[measure.name] = numbers
     return results
 
 
 def _radius(records: Records, kind: RadiusKind) -> npt.NDArray[np.float64]:
-    values = records.radius if kind == "radius" else records.radius_box
-    if values is None:
-        raise ValueError("the records hold no radius_box")
     # In float32 a radius just below a threshold would be rounded to it.
-    return values.astype(np.float64)
+    return np.asarray(records.get(kind), np.float64)
+
+
+def _mean_radius(records: Records, kind: RadiusKind) -> float:
+    return float(np.mean(np.where(records.correct, _radius(records, kind), 0.0)))
 
 
 def _certified(records: Records, radius: float, kind: RadiusKind) -> BoolArray:

@@ -1,79 +1,54 @@
 """Curves and bars drawn from the records."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.results import (
-    GapBin,
     certified_accuracy,
     certified_curve,
     robust_accuracy,
     robust_curve,
 )
-from l2nnn_lightning.evaluation.measure.run import AttackInfo
-from l2nnn_lightning.evaluation.report.style import (
-    ATTACK_COLOURS,
-    BLACK,
-    BLUE,
-    GREY,
-    PERCENT,
-    SMALL,
-    VERMILLION,
-    legend_above,
-    new_figure,
-    percent_axis,
-    tidy,
-)
+from l2nnn_lightning.evaluation.measure.run import AttackInfo, Evaluation
+from l2nnn_lightning.evaluation.report import style
 
 __all__ = ["plot_accuracy_by_gap", "plot_accuracy_by_radius", "plot_gap_histogram"]
 
-MARKERS = "sD^vP*"
+_MARKERS = "sD^vP*"
 
 
-def plot_accuracy_by_radius(
-    records: Records, radii: Sequence[float] = (), attacks: Sequence[AttackInfo] = ()
-) -> Figure:
+def plot_accuracy_by_radius(evaluation: Evaluation) -> Figure:
     """Draw certified accuracy against the L2 radius, and what L2 attacks leave.
 
     A minimum-norm attack gives a curve, which ends at its eps where it left samples unbroken; any other gives a
     point at its eps. An L-infinity attack has no place here.
-
-    Args:
-        records: the records, at least one.
-        radii: where to mark and write the certified accuracy.
-        attacks: how the attacks were run.
     """
-    euclidean = [attack for attack in attacks if attack.norm == "L2"]
+    records, radii = evaluation.records, evaluation.radii
+    euclidean = [attack for attack in evaluation.attacks if attack.norm == "L2"]
     grid = np.linspace(0, _largest_radius(records, radii, euclidean), 401)
     # Certified accuracy jumps at 0, where samples without a proof drop out: the curve starts right of it.
     right_of_0 = np.maximum(grid, 1e-9)
-    figure = new_figure(6.2, 4.2)
+    figure = style.new_figure(6.2, 4.2)
     axes = figure.subplots()
-    axes.axhline(100 * records.correct.mean(), color=GREY, linestyle=":", linewidth=1.2, label="natural accuracy")
+    axes.axhline(100 * records.correct.mean(), color=style.GREY, linestyle=":", linewidth=1.2, label="natural accuracy")
     certified = 100 * certified_curve(records, right_of_0)
-    axes.fill_between(grid, certified, color=BLUE, alpha=0.12, linewidth=0)
-    axes.plot(grid, certified, color=BLUE, linewidth=2, label="certified: no attack can do better")
+    axes.fill_between(grid, certified, color=style.BLUE, alpha=0.12, linewidth=0)
+    axes.plot(grid, certified, color=style.BLUE, linewidth=2, label="certified: no attack can do better")
     if records.radius_box is not None:
         boxed = 100 * certified_curve(records, right_of_0, "radius_box")
-        axes.plot(grid, boxed, color=BLUE, linewidth=1.4, linestyle="--", label="certified, pixels in [0, 1]")
+        axes.plot(grid, boxed, color=style.BLUE, linewidth=1.4, linestyle="--", label="certified, pixels in [0, 1]")
     for radius in radii:
         value = 100 * certified_accuracy(records, radius)
-        axes.plot(radius, value, "o", color=BLUE, markersize=4, clip_on=False)
-        below = value >= 10
-        axes.annotate(
-            f"{value:.1f}",
-            (radius, value),
-            xytext=(-4, -4) if below else (3, 3),
-            textcoords="offset points",
-            ha="right" if below else "left",
-            va="top" if below else "bottom",
-            fontsize=SMALL,
-            color=BLUE,
-        )
-    for attack, colour, marker in zip(euclidean, _cycle(ATTACK_COLOURS), _cycle(MARKERS), strict=False):
+        axes.plot(radius, value, "o", color=style.BLUE, markersize=4, clip_on=False)
+        offset, ha, va = ((-4, -4), "right", "top") if value >= 10 else ((3, 3), "left", "bottom")
+        look: dict[str, Any] = {"ha": ha, "va": va, "fontsize": style.SMALL, "color": style.BLUE}
+        axes.annotate(f"{value:.1f}", (radius, value), xytext=offset, textcoords="offset points", **look)
+    for attack, colour, marker in zip(euclidean, _cycle(style.ATTACK_COLOURS), _cycle(_MARKERS), strict=False):
         if attack.minimum_norm:
             known = grid[grid <= _known_until(records, attack)]
             curve = 100 * robust_curve(records, attack.name, known)
@@ -83,19 +58,22 @@ def plot_accuracy_by_radius(
             value = 100 * robust_accuracy(records, attack.name, attack.eps)
             label = f"robust under {attack.name} (eps {attack.eps:g})"
             axes.plot(attack.eps, value, marker, color=colour, markersize=6, linestyle="none", label=label)
-    tidy(axes, x="L2 radius (pixel values in [0, 1])", y="accuracy")
-    percent_axis(axes)
+    style.tidy(axes, x="L2 radius (pixel values in [0, 1])", y="accuracy")
+    style.percent_axis(axes)
     axes.set_xlim(0, grid[-1])
-    legend_above(figure, axes, columns=2)
+    style.legend_above(figure, axes, columns=2)
     return figure
 
 
 def plot_gap_histogram(records: Records) -> Figure:
     """Draw how the gaps of correct and of wrong samples are spread, each as shares of its own group."""
     edges = np.linspace(0, max(float(records.gap.max()), 1e-3), 41)
-    figure = new_figure(6.2, 3.6)
+    figure = style.new_figure(6.2, 3.6)
     axes = figure.subplots()
-    for chosen, name, colour in ((records.correct, "correct", BLUE), (~records.correct, "wrong", VERMILLION)):
+    for chosen, name, colour in (
+        (records.correct, "correct", style.BLUE),
+        (~records.correct, "wrong", style.VERMILLION),
+    ):
         gaps = records.gap[chosen]
         if gaps.size == 0:
             continue
@@ -103,58 +81,39 @@ def plot_gap_histogram(records: Records) -> Figure:
         label = f"{name} (n = {gaps.size}, mean gap {gaps.mean():.2f})"
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.25, linewidth=0)
         axes.stairs(share, edges, color=colour, linewidth=1.6, label=label)
-    tidy(axes, x="confidence gap (largest minus second largest logit)", y="share of the group")
-    axes.yaxis.set_major_formatter(PERCENT)
+    style.tidy(axes, x="confidence gap (largest minus second largest logit)", y="share of the group")
+    axes.yaxis.set_major_formatter(style.PERCENT)
     axes.set_xlim(0, edges[-1])
     axes.set_ylim(bottom=0)
-    legend_above(figure, axes, columns=2)
+    style.legend_above(figure, axes, columns=2)
     return figure
 
 
-def plot_accuracy_by_gap(bins: Sequence[GapBin], radius: float) -> Figure:
+def plot_accuracy_by_gap(bins: pd.DataFrame, radius: float) -> Figure:
     """Draw accuracy, certified share and accuracy under attack for each part of the samples sorted by gap (figure 2).
 
     Args:
-        bins: the parts, largest gaps first, at least one.
+        bins: the parts, largest gaps first, as from :func:`gap_bins`.
         radius: L2 radius of the certified share.
     """
     position = np.arange(1, len(bins) + 1)
-    figure = new_figure(6.8, 4.0)
+    figure = style.new_figure(6.8, 4.0)
     axes = figure.subplots()
-    axes.bar(
-        position,
-        [100 * part.certified for part in bins],
-        width=0.62,
-        color=BLUE,
-        alpha=0.3,
-        label=f"certified at L2 radius {radius:g}",
-    )
-    axes.plot(
-        position,
-        [100 * p.accuracy for p in bins],
-        "o-",
-        color=BLACK,
-        linewidth=1.6,
-        markersize=7,
-        markerfacecolor="white",
-        label="natural",
-    )
-    for name, colour, marker in zip(bins[0].robust, _cycle(ATTACK_COLOURS), _cycle(MARKERS), strict=False):
-        values = [100 * part.robust[name] for part in bins]
-        axes.plot(position, values, f"{marker}-", color=colour, linewidth=1.6, markersize=5, label=f"under {name}")
-    tidy(axes, x="samples sorted by gap, in equal parts: number, and gaps from largest to smallest", y="accuracy")
+    certified = f"certified at L2 radius {radius:g}"
+    axes.bar(position, 100 * bins["certified"], width=0.62, color=style.BLUE, alpha=0.3, label=certified)
+    look: dict[str, Any] = {"color": style.BLACK, "linewidth": 1.6, "markersize": 7, "markerfacecolor": "white"}
+    axes.plot(position, 100 * bins["accuracy"], "o-", label="natural", **look)
+    for name, colour, marker in zip(bins.columns[5:], _cycle(style.ATTACK_COLOURS), _cycle(_MARKERS), strict=False):
+        look = {"color": colour, "linewidth": 1.6, "markersize": 5}
+        axes.plot(position, 100 * bins[name], f"{marker}-", label=f"under {name}", **look)
+    style.tidy(axes, x="samples sorted by gap, in equal parts: number, and gaps from largest to smallest", y="accuracy")
     axes.grid(False, axis="x")
-    digits = 1 if bins[0].gap_max >= 2 else 2
-    axes.set_xticks(
-        position,
-        [
-            f"{i}\n{part.gap_max:.{digits}f} to\n{part.gap_min:.{digits}f}"
-            for i, part in zip(position, bins, strict=True)
-        ],
-    )
-    percent_axis(axes)
+    digits = 1 if bins["gap_max"][0] >= 2 else 2
+    gaps = zip(position, bins["gap_max"], bins["gap_min"], strict=True)
+    axes.set_xticks(position, [f"{i}\n{largest:.{digits}f} to\n{least:.{digits}f}" for i, largest, least in gaps])
+    style.percent_axis(axes)
     axes.set_xlim(0.4, len(bins) + 0.6)
-    legend_above(figure, axes, columns=3)
+    style.legend_above(figure, axes, columns=3)
     return figure
 
 

@@ -7,17 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from l2nnn_lightning.data.errors import UserError
+
 __all__ = ["write_json", "write_text"]
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write text to a file in one step: an interrupted run leaves the old file or the new one, never a part."""
+    """Write text to a file in one step: an interrupted run leaves the old file or the new one, never a part.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

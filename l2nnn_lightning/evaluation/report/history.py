@@ -1,93 +1,81 @@
 """The training behind a checkpoint, from its metrics.csv: gap against accuracy."""
 
-import csv
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from l2nnn_lightning.evaluation.report.style import (
-    BLUE,
-    GREY,
-    PERCENT,
-    SMALL,
-    VERMILLION,
-    legend_above,
-    new_figure,
-    tidy,
-)
+from l2nnn_lightning.evaluation.report import style
+from l2nnn_lightning.evaluation.report.plane import STAGES, PlanePoint, draw_plane
 
-__all__ = ["plot_history", "read_history"]
+__all__ = ["History", "plot_history", "read_history", "stage_points"]
 
-STAGES = (("train", "training", BLUE, "o"), ("val", "validation", VERMILLION, "s"))
-
-History = Mapping[int, Mapping[str, float]]
+History: TypeAlias = pd.DataFrame
+"""A row per epoch, with its last value of every metric, nan where there is none."""
 
 
 def read_history(path: Path | str) -> History:
-    """Read the last value of every column in every epoch from a Lightning ``metrics.csv``.
+    """Read a Lightning ``metrics.csv``.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a table of numbers with a column ``epoch``.
     """
-    history: dict[int, dict[str, float]] = {}
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        try:
-            for row in csv.DictReader(file):
-                values = {name: float(text) for name, text in row.items() if text}
-                history.setdefault(int(values["epoch"]), {}).update(values)
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
-            raise ValueError(f"{path} is not a table of metrics by epoch: {error}") from error
-    return dict(sorted(history.items()))
+    try:
+        history = pd.read_csv(path).astype(float).groupby("epoch").last()
+        return history.set_index(history.index.astype(int))
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not a table of metrics by epoch: {error}") from error
+
+
+def stage_points(history: History, stage: str) -> list[PlanePoint]:
+    """Return where a stage was after each epoch for which accuracy and gap are known.
+
+    Args:
+        history: with the columns ``STAGE/accuracy`` (fractions) and ``STAGE/gap_mean``, and ``val/hard``, 1 from the
+            switch on, as far as they are there.
+        stage: ``"train"`` or ``"val"``.
+    """
+    known = history.reindex(columns=[f"{stage}/accuracy", f"{stage}/gap_mean"]).dropna()
+    hard = history.reindex(columns=["val/hard"])["val/hard"][known.index] > 0
+    return [
+        PlanePoint(int(epoch), stage, bool(is_hard), float(accuracy), float(gap))
+        for epoch, is_hard, (accuracy, gap) in zip(known.index, hard, known.to_numpy(), strict=True)
+    ]
 
 
 def plot_history(history: History) -> Figure | None:
     """Draw accuracy and mean gap by epoch and against each other, with the switch to hard scaling marked.
 
     Args:
-        history: for every epoch the columns ``train/accuracy``, ``train/gap_mean``, ``val/accuracy`` and
-            ``val/gap_mean`` (accuracies as fractions), as far as they are there, and ``val/hard``, 1 from the
-            switch on.
+        history: see :func:`stage_points`.
 
     Returns:
         The figure, or None where neither stage has both accuracy and gap.
     """
-    figure = new_figure(9.6, 3.4)
-    by_epoch, gaps, plane = figure.subplots(1, 3)
-    switch = next((epoch for epoch, values in history.items() if values.get("val/hard", 0) > 0), None)
-    drawn = False
-    for stage, name, colour, marker in STAGES:
-        keys = (f"{stage}/accuracy", f"{stage}/gap_mean")
-        points = [
-            (epoch, *(values[key] for key in keys)) for epoch, values in history.items() if set(keys) <= set(values)
-        ]
-        if not points:
-            continue
-        drawn = True
-        epoch, accuracy, gap = np.array(points).T
-        look = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.4}
-        by_epoch.plot(epoch, 100 * accuracy, label=name, **look)
-        gaps.plot(epoch, gap, **look)
-        plane.plot(100 * accuracy, gap, **look)
-        plane.plot(100 * accuracy[-1], gap[-1], marker, markersize=8, color=colour)
-        if switch is not None and switch in epoch:
-            at = int(np.flatnonzero(epoch == switch)[0])
-            plane.plot(100 * accuracy[at], gap[at], "o", markersize=10, fillstyle="none", color=GREY)
-    if not drawn:
+    points = {stage: stage_points(history, stage) for stage, *_ in STAGES}
+    if not any(points.values()):
         return None
+    figure = style.new_figure(9.6, 3.4)
+    by_epoch, gaps, plane = figure.subplots(1, 3)
+    for stage, name, colour, marker in STAGES:
+        look = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.4}
+        epoch = [point.epoch for point in points[stage]]
+        if epoch:
+            by_epoch.plot(epoch, [100 * point.accuracy for point in points[stage]], label=name, **look)
+            gaps.plot(epoch, [point.gap_mean for point in points[stage]], **look)
+    hard = history.index[history["val/hard"] > 0] if "val/hard" in history else []
     for axes in (by_epoch, gaps):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if switch is not None and switch > min(history):
-            label = f"switch to hard scaling (epoch {switch})" if axes is by_epoch else None
-            axes.axvline(switch - 0.5, color=GREY, linestyle="--", linewidth=1.2, label=label)
-    tidy(by_epoch, x="epoch", y="accuracy")
-    tidy(gaps, x="epoch", y="mean confidence gap")
-    tidy(plane, x="accuracy", y="mean confidence gap")
-    plane.set_title("ring: first hard epoch; large mark: last epoch", fontsize=SMALL, color=GREY)
-    by_epoch.yaxis.set_major_formatter(PERCENT)
-    plane.xaxis.set_major_formatter(PERCENT)
-    legend_above(figure, by_epoch, columns=3)
+        if len(hard) and hard[0] > history.index[0]:
+            label = f"switch to hard scaling (epoch {hard[0]})" if axes is by_epoch else None
+            axes.axvline(hard[0] - 0.5, color=style.GREY, linestyle="--", linewidth=1.2, label=label)
+    draw_plane(plane, [*points["train"], *points["val"]])
+    style.tidy(by_epoch, x="epoch", y="accuracy")
+    style.tidy(gaps, x="epoch", y="mean confidence gap")
+    plane.set_title("ring: first hard epoch; large mark: last epoch", fontsize=style.SMALL, color=style.GREY)
+    by_epoch.yaxis.set_major_formatter(style.PERCENT)
+    style.legend_above(figure, by_epoch, columns=3)
     return figure

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l2nnn_lightning.evaluation.measure.results import GapBin
+import pandas as pd
+
+from l2nnn_lightning.evaluation.measure.measures import MEASURES
 from l2nnn_lightning.evaluation.report.tables import bin_rows, markdown_table, summary_rows, why_unproved
 
 __all__ = ["CAPTIONS", "write_report"]
@@ -15,9 +17,8 @@ CAPTIONS = {
     "largest_gaps": "The images of each label that the network is surest of.",
     "smallest_gaps": "The images of each label that the network is least sure of.",
     "attack_iterations": "The same images attacked with more and more iterations.",
-    "hybrid": "The hybrid model: what it gains and what it keeps of the proof as more images are delegated.",
-    "noisy": "Training on noisy labels: whether the changed labels were memorised, and gap against accuracy.",
     "training": "Accuracy and mean gap while the network was trained.",
+    **{measure.name: measure.caption for measure in MEASURES if measure.caption},
 }
 
 HOW_TO_READ = """\
@@ -28,7 +29,7 @@ truth lies between the two. The confidence gap, the largest logit minus the seco
 from: a network that separates its classes well has large gaps, and its wrong answers have small ones."""
 
 
-def write_report(results: Mapping[str, Any], bins: Sequence[GapBin], radius: float, figures: Sequence[str]) -> str:
+def write_report(results: Mapping[str, Any], bins: pd.DataFrame, radius: float, figures: Sequence[str]) -> str:
     """Return the text of ``report.md``.
 
     Args:

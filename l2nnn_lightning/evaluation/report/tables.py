@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
-from l2nnn_lightning.evaluation.measure.results import GapBin
+from l2nnn_lightning.evaluation.measure.measures import MEASURES
+from l2nnn_lightning.evaluation.report.cells import Row, percent, radius_name
 
 __all__ = ["bin_rows", "markdown_table", "radius_name", "rich_table", "summary_rows", "why_unproved"]
-
-
-Row = Sequence[str]
 
 
 def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
@@ -36,27 +35,13 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
             (f"certified accuracy, L2 radius {radius_name(r)}, pixels in [0, 1]", percent(a))
             for r, a in results["certified_box"].items()
         ]
-    if "jacobian" in results:
-        rows.append(
-            (f"mean norm of the Jacobian, {results['jacobian']['n']} images", f"{results['jacobian']['mean_norm']:.3f}")
-        )
+    rows += _measured(results, before_attacks=True)
     for attack in results["attacks"]:
         setting = f"{attack['norm']} eps {attack['eps']:g}, {attack['max_iter']} iterations"
         if attack.get("restarts", 1) > 1:
             setting += f", {attack['restarts']} attempts"
         rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
-    return ("measure", "value"), [*rows, *_hybrid_rows(results.get("hybrid")), *_noisy_rows(results.get("noisy"))]
-
-
-def radius_name(radius: str) -> str:
-    """Name a radius of ``results.json``: whole steps of 8-bit pixels as a fraction, unless the decimal is short.
-
-    Example:
-        >>> [radius_name(radius) for radius in ("0.5", "1.58", "0.141176")]
-        ['0.5', '1.58', '36/255']
-    """
-    steps = 255 * float(radius)
-    return f"{steps:.0f}/255" if len(radius) > 6 and abs(steps - round(steps)) < 1e-3 else radius
+    return ("measure", "value"), [*rows, *_measured(results, before_attacks=False)]
 
 
 def why_unproved(results: Mapping[str, Any]) -> str:
@@ -65,59 +50,25 @@ def why_unproved(results: Mapping[str, Any]) -> str:
     return f"{'ordinary network' if ordinary else 'penalty mode'}: nothing is proved"
 
 
-def _hybrid_rows(hybrid: Mapping[str, Any] | None) -> list[Row]:
-    if hybrid is None:
-        return []
-    name = f"hybrid, threshold {hybrid['threshold']:g}"
-    return [
-        (f"{name}: accuracy", percent(hybrid["accuracy"])),
-        (f"{name}: delegated", percent(hybrid["delegated"])),
-        *(
-            (f"{name}: kept and certified, L2 radius {radius_name(r)}", percent(a))
-            for r, a in hybrid["certified"].items()
-        ),
-    ]
+def _measured(results: Mapping[str, Any], *, before_attacks: bool) -> list[Row]:
+    """Return the rows of what was measured because it was asked for."""
+    chosen = [m for m in MEASURES if m.name in results and m.before_attacks is before_attacks]
+    return [row for measure in chosen for row in measure.rows(results[measure.name])]
 
 
-def _noisy_rows(noisy: Mapping[str, Any] | None) -> list[Row]:
-    names = {
-        "train": "training images",
-        "train_clean": "training images, clean labels",
-        "train_changed": "training images, changed labels",
-        "val": "held-out images",
-    }
-    rows: list[Row] = []
-    for part, name in names.items():
-        values = None if noisy is None else noisy[part]
-        if values is not None:
-            rows.append((f"{name}: accuracy on the labels given", percent(values["accuracy"])))
-            if part == "train_changed":
-                rows.append((f"{name}: accuracy on the original labels", percent(values["accuracy_clean"])))
-            rows.append((f"{name}: mean confidence gap", f"{values['gap_mean']:.3f}"))
-    return rows
-
-
-def bin_rows(bins: Sequence[GapBin], radius: float) -> tuple[Row, list[Row]]:
+def bin_rows(bins: pd.DataFrame, radius: float) -> tuple[Row, list[Row]]:
     """Return the header and the rows of accuracy per gap bin.
 
     Args:
-        bins: the bins, largest gaps first.
+        bins: the bins, largest gaps first, as from :func:`gap_bins`.
         radius: L2 radius of their certified fraction.
     """
-    names = list(bins[0].robust) if bins else []
-    header = ("bin", "gaps", "n", "accuracy", f"certified @{radius:g}", *(f"under {name}" for name in names))
+    under = [f"under {name}" for name in bins.columns[5:]]
     rows: list[Row] = [
-        (
-            str(position),
-            f"{part.gap_max:.2f} to {part.gap_min:.2f}",
-            str(part.n),
-            percent(part.accuracy),
-            percent(part.certified),
-            *(percent(part.robust[name]) for name in names),
-        )
-        for position, part in enumerate(bins, start=1)
+        (str(position), f"{largest:.2f} to {smallest:.2f}", str(n), *map(percent, fractions))
+        for position, (n, largest, smallest, *fractions) in enumerate(bins.itertuples(index=False, name=None), start=1)
     ]
-    return header, rows
+    return ("bin", "gaps", "n", "accuracy", f"certified @{radius:g}", *under), rows
 
 
 def rich_table(title: str, header: Row, rows: Sequence[Row]) -> Table:
@@ -141,8 +92,3 @@ def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """
     first, *others = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (header, *rows)]
     return "\n".join([f"| {first} |", f"|:---|{'---:|' * (len(header) - 1)}", *(f"| {row} |" for row in others)])
-
-
-def percent(fraction: float) -> str:
-    """Write a fraction as a percentage with one decimal."""
-    return f"{100 * fraction:.1f}%"

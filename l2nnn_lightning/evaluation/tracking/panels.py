@@ -1,18 +1,16 @@
 """Put an evaluation into the W&B run of its training: summary, certified curve, extreme images with their attacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from torch import Tensor
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.results import certified_curve
-from l2nnn_lightning.evaluation.report.gallery import Images
-from l2nnn_lightning.evaluation.tracking.wandb_run import RUN_FILE, open_run
+from l2nnn_lightning.evaluation.measure.run import Evaluation
+from l2nnn_lightning.evaluation.report.gallery import to_pixels
+from l2nnn_lightning.evaluation.tracking.wandb_run import RUN_FILE, in_one_line, open_run
 from l2nnn_lightning.training.checkpoints import run_folder_of
 from l2nnn_lightning.training.metrics import radius_key
 
@@ -37,16 +35,7 @@ def tracked_folder(checkpoint: str | Path) -> Path:
     return folder
 
 
-def track_evaluation(
-    run_folder: Path,
-    results: Mapping[str, Any],
-    records: Records,
-    images: Images,
-    *,
-    attacked_images: Mapping[str, Images] | None = None,
-    label_names: Sequence[str] | None = None,
-    shown: int = 25,
-) -> None:
+def track_evaluation(run_folder: Path, results: Mapping[str, Any], evaluation: Evaluation, *, shown: int = 25) -> None:
     """Write to the W&B run of a run folder what was evaluated.
 
     The summary gets ``evaluation/accuracy``, ``gap_mean``, ``radius_mean``, ``certified_R``, ``robust_ATTACK`` and what
@@ -56,21 +45,18 @@ def track_evaluation(
     Args:
         run_folder: the folder of a run that was logged to W&B.
         results: the content of results.json.
-        records: the records behind it.
-        images: (N, C, H, W) in the order of the records, uint8 in [0, 255] or floating in [0, 1].
-        attacked_images: by an attack's name what it made of them.
-        label_names: names of the labels, in their order.
+        evaluation: what it was computed from.
         shown: rows of each table, >= 1.
 
     Raises:
-        UserError: if the training was not logged to W&B, or W&B refuses.
+        UserError: if W&B refuses.
     """
     import wandb
 
-    run = open_run(run_folder)
+    run, records = open_run(run_folder), evaluation.records
     # The whole curve: certified accuracy falls to 0 just above the largest radius.
     radii = np.linspace(0, float(records.radius.max()) * 1.02, 101)
-    curve = np.stack([radii, certified_curve(records, radii)], axis=1).tolist()
+    curve = np.stack([radii, certified_curve(records, radii)], axis=1)
     order = np.argsort(-records.gap, kind="stable")
     panels: dict[str, Any] = {
         "evaluation/certified_curve": wandb.plot.line(
@@ -81,10 +67,14 @@ def track_evaluation(
         )
     }
     for name, rows in (("largest", order[:shown]), ("smallest", order[::-1][:shown])):
-        panels[f"evaluation/{name}_gaps"] = _table(records, rows, images, attacked_images or {}, label_names)
-    run.log(panels)
-    run.summary.update({f"evaluation/{key}": value for key, value in _summary(results).items()})
-    run.finish()
+        shown_rows = [_row(evaluation, int(i)) for i in rows]
+        columns: list[str | int] = list(shown_rows[0])
+        table = wandb.Table(columns=columns, data=[list(row.values()) for row in shown_rows])
+        panels[f"evaluation/{name}_gaps"] = table
+    with in_one_line():
+        run.log(panels)
+        run.summary.update({f"evaluation/{key}": value for key, value in _summary(results).items()})
+        run.finish()
 
 
 def _summary(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,48 +87,28 @@ def _summary(results: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _table(
-    records: Records,
-    rows: npt.NDArray[np.intp],
-    images: Images,
-    attacked_images: Mapping[str, Images],
-    label_names: Sequence[str] | None,
-) -> "wandb.Table":
-    """Make a table with an image a row and, for each attack, what it made of it and what came of that."""
-    import wandb
-
-    columns: list[str | int] = ["index", "image", "label", "prediction", "gap", "radius"]
-    shown = {name: attacked for name, attacked in attacked_images.items() if name in records.attacks}
-    for name in shown:
-        columns += [f"{name} image", f"{name} broken", f"{name} norm", f"{name} prediction"]
-    table = wandb.Table(columns=columns)
-    for i in rows:
-        row: list[Any] = [
-            int(records.index[i]),
-            _image(images[i]),
-            _name(records.label[i], label_names),
-            _name(records.prediction[i], label_names),
-            float(records.gap[i]),
-            float(records.radius[i]),
-        ]
-        for name, attacked in shown.items():
-            record = records.attacks[name]
-            # A norm of inf, for what was not broken, is no number in W&B's tables.
-            norm = float(record.norm[i]) if np.isfinite(record.norm[i]) else None
-            label = None if record.prediction is None else _name(record.prediction[i], label_names)
-            row += [_image(attacked[i]), bool(record.broken[i]), norm, label]
-        table.add_data(*row)
-    return table
+def _row(evaluation: Evaluation, i: int) -> dict[str, Any]:
+    """Describe an image: what the network says of it, what each attack made of it and what came of that."""
+    records, name = evaluation.records, evaluation.name
+    row: dict[str, Any] = {
+        "index": int(records.index[i]),
+        "image": _image(evaluation.images[i]),
+        "label": name(records.label[i]),
+        "prediction": name(records.prediction[i]),
+        "gap": float(records.gap[i]),
+        "radius": float(records.radius[i]),
+    }
+    for attack, attacked in evaluation.attacked.items():
+        record = records.attacks[attack]
+        row[f"{attack} image"] = _image(attacked[i])
+        row[f"{attack} broken"] = bool(record.broken[i])
+        # A norm of inf, for what was not broken, is no number in W&B's tables.
+        row[f"{attack} norm"] = float(record.norm[i]) if np.isfinite(record.norm[i]) else None
+        row[f"{attack} prediction"] = None if record.prediction is None else name(record.prediction[i])
+    return row
 
 
 def _image(image: Any) -> "wandb.Image":
     import wandb
 
-    pixels = image.detach().cpu().float().numpy() if isinstance(image, Tensor) else np.asarray(image, np.float32)
-    scale = 1 if image.dtype.itemsize == 1 else 255
-    bytes_CHW = np.clip(np.rint(pixels * scale), 0, 255).astype(np.uint8)
-    return wandb.Image(bytes_CHW[0] if len(bytes_CHW) == 1 else np.moveaxis(bytes_CHW, 0, -1))
-
-
-def _name(label: int, names: Sequence[str] | None) -> str:
-    return names[int(label)] if names is not None else str(int(label))
+    return wandb.Image(np.rint(255 * to_pixels(image)).astype(np.uint8))

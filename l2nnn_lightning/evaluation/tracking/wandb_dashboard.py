@@ -1,13 +1,14 @@
-"""Panels for W&B: the path through the gap-against-accuracy plane, the certified curve, the learning rates."""
+"""A training in W&B: its metrics, the path through the gap-against-accuracy plane, the certified curve."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
-from l2nnn_lightning.evaluation.tracking.gap_plane import PlanePoint, plot_gap_plane
-from l2nnn_lightning.evaluation.tracking.wandb_run import write_run_file
+from l2nnn_lightning.evaluation.report.plane import PlanePoint, plot_gap_plane
+from l2nnn_lightning.evaluation.tracking.wandb_run import in_one_line, open_run, write_run_file
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.metrics import radius_key
 
@@ -15,30 +16,38 @@ __all__ = ["WandbDashboard"]
 
 
 class WandbDashboard(pl.Callback):
-    """Log to W&B what plain curves of metrics do not show; train.py adds it wherever there is a WandbLogger.
+    """Log to W&B: add it by ``--config configs/logger/wandb.yaml``.
+
+    It adds a WandbLogger with the W&B run of the run folder (the trainer's ``default_root_dir``), whose id is kept
+    there, so that resuming and evaluating go on with it; offline where there is no account. Then, beside the metrics:
 
     - every epoch: the learning rate of each group of parameters, and whether the epoch was trained hard;
     - every few epochs and at the end: ``gap_against_accuracy`` (a picture: training and validation, coloured by epoch,
       the switch to hard scaling ringed), ``gap_against_accuracy_points`` (the same numbers as a scatter and a table)
       and ``certified_curve`` (certified accuracy at the radii of validation).
 
-    Without a WandbLogger it does nothing.
+    A WandbLogger that the trainer has already is used as it is, with a run of its own.
 
     Args:
-        run_folder: where to keep the run's id, so that resuming and evaluating go on with the same run.
+        project: the W&B project of a new run (default: ``WANDB_PROJECT``, else l2nnn).
+        name: what a new run is called (default: the last two parts of the run folder).
+        offline: send nothing, even where there is an account.
         every_n_epochs: the epochs between two drawings, >= 1.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
-    def __init__(self, run_folder: str | Path | None = None, every_n_epochs: int = 10) -> None:
+    def __init__(
+        self, project: str | None = None, name: str | None = None, offline: bool = False, every_n_epochs: int = 10
+    ) -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
-        self.run_folder = None if run_folder is None else Path(run_folder)
+        self.project, self.name, self.offline = project, name, offline
         self.every_n_epochs = every_n_epochs
         self.points: list[PlanePoint] = []
+        self.logger: WandbLogger | None = None
         self._trains_hard = False
         self._drawn = 0
 
@@ -51,57 +60,83 @@ class WandbDashboard(pl.Callback):
         self.points = [PlanePoint(*point) for point in state_dict["points"]]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Keep the run's id."""
-        logger = _wandb_logger(trainer)
-        if logger is not None and self.run_folder is not None and trainer.is_global_zero:
-            write_run_file(self.run_folder, logger.experiment)
+        """Find or open the W&B run, before anything is logged.
+
+        Raises:
+            UserError: if W&B refuses.
+        """
+        folder = Path(trainer.default_root_dir)
+        self.logger = next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
+        if self.logger is not None:
+            if trainer.is_global_zero:
+                write_run_file(folder, self.logger.experiment)
+            return
+        run = None
+        if trainer.is_global_zero:
+            run = open_run(folder, project=self.project, name=self.name, offline=self.offline)
+            run.define_metric("trainer/global_step")
+            run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        self.logger = WandbLogger(experiment=run)
+        trainer.loggers = [*trainer.loggers, self.logger]
 
     def on_train_batch_start(
         self,
-        trainer: pl.Trainer,
+        trainer: pl.Trainer,  # noqa: ARG002
         pl_module: pl.LightningModule,
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
         """Note the mode once an epoch: the switch at the epoch's end belongs to the next one."""
-        if batch_idx == 0 and _wandb_logger(trainer) is not None:
+        if batch_idx == 0:
             self._trains_hard = bool(pl_module.is_hard)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Note where validation found the network."""
         metrics = trainer.callback_metrics
-        if trainer.sanity_checking or _wandb_logger(trainer) is None or "val/accuracy" not in metrics:
+        if trainer.sanity_checking or "val/accuracy" not in metrics:
             return
         accuracy, gap, hard = (float(metrics[f"val/{name}"]) for name in ("accuracy", "gap_mean", "hard"))
         self.points.append(PlanePoint(trainer.current_epoch, "val", bool(hard), accuracy, gap))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note where training found it; log the learning rates; draw when it is time."""
-        logger = _wandb_logger(trainer)
-        if logger is None or not isinstance(pl_module, Classifier):
-            return
+        assert self.logger is not None
+        classifier = cast(Classifier, pl_module)
         # On every process, since these add up over all of them.
-        accuracy, gap = float(pl_module.train_accuracy.compute()), float(pl_module.train_gap.compute())
+        accuracy, gap = float(classifier.train_accuracy.compute()), float(classifier.train_gap.compute())
         self.points.append(PlanePoint(trainer.current_epoch, "train", self._trains_hard, accuracy, gap))
         groups = trainer.optimizers[0].param_groups
         values: dict[str, float] = {f"learning_rate/{i}": group["lr"] for i, group in enumerate(groups)}
         values |= {"train/hard": float(self._trains_hard), "epoch": trainer.current_epoch}
-        logger.log_metrics(values, step=trainer.global_step - 1)
+        self.logger.log_metrics(values, step=trainer.global_step - 1)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._draw(trainer, pl_module, logger)
+            self._draw(trainer, classifier.radii)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw where training ended, if that is not drawn yet."""
-        logger = _wandb_logger(trainer)
-        if logger is not None and len(self.points) > self._drawn and isinstance(pl_module, Classifier):
-            self._draw(trainer, pl_module, logger)
+        if len(self.points) > self._drawn:
+            self._draw(trainer, cast(Classifier, pl_module).radii)
 
-    def _draw(self, trainer: pl.Trainer, pl_module: Classifier, logger: WandbLogger) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """End the run, so that another training in this process starts its own."""
+        self._finish(trainer, 0)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """End the run as a failed one."""
+        self._finish(trainer, 1)
+
+    def _finish(self, trainer: pl.Trainer, exit_code: int) -> None:
+        if self.logger is not None and trainer.is_global_zero:
+            self.logger.experiment.finish(exit_code=exit_code)
+            self.logger = None
+
+    def _draw(self, trainer: pl.Trainer, radii: Sequence[float]) -> None:
         self._drawn = len(self.points)
         if not trainer.is_global_zero:
             return
         import wandb
 
+        assert self.logger is not None
         table = wandb.Table(columns=list(PlanePoint._fields), data=[list(point) for point in self.points])
         panels: dict[str, Any] = {
             "gap_against_accuracy": wandb.Image(plot_gap_plane(sorted(self.points))),
@@ -109,9 +144,9 @@ class WandbDashboard(pl.Callback):
                 table, "accuracy", "gap_mean", title="mean confidence gap against accuracy, a point per epoch and stage"
             ),
         }
-        certified = [
+        certified: list[Any] = [
             [radius, float(value)]
-            for radius in sorted(pl_module.radii)
+            for radius in sorted(radii)
             if (value := trainer.callback_metrics.get(f"val/certified_{radius_key(radius)}")) is not None
         ]
         if certified:
@@ -121,8 +156,5 @@ class WandbDashboard(pl.Callback):
                 "certified accuracy",
                 title="certified accuracy of validation images",
             )
-        logger.log_metrics(panels, step=trainer.global_step - 1)
-
-
-def _wandb_logger(trainer: pl.Trainer) -> WandbLogger | None:
-    return next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
+        with in_one_line():
+            self.logger.log_metrics(panels, step=trainer.global_step - 1)

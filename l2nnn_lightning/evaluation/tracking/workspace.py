@@ -1,21 +1,19 @@
-"""Save a W&B workspace of gap against accuracy across runs: ``python -m l2nnn_lightning.dashboard``."""
+"""Save a W&B workspace of gap against accuracy across runs: ``python -m l2nnn_lightning dashboard``."""
 
-import argparse
 import importlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.evaluation.options import dashboard_options
 from l2nnn_lightning.evaluation.report.files import write_json
-from l2nnn_lightning.evaluation.tracking.wandb_run import DEFAULT_PROJECT, has_account
-from l2nnn_lightning.training.command_line import main
+from l2nnn_lightning.evaluation.tracking.wandb_run import has_account
 
 __all__ = ["build_workspace", "run_dashboard"]
 
-_SWEPT = (("omega", "omega"), ("v", "v"), ("penalty_weight", "lambda"))
+_SWEPT = (("objective.init_args.omega", "omega"), ("objective.init_args.v", "v"), ("penalty_weight", "lambda"))
 
 
 def build_workspace(entity: str, project: str, name: str) -> Any:
@@ -80,23 +78,16 @@ def build_workspace(entity: str, project: str, name: str) -> Any:
 
 
 def run_dashboard(args: Sequence[str]) -> None:
-    """Run ``python -m l2nnn_lightning.dashboard [--entity E] [--project P] [--name N] [--json FILE]``.
+    """Run ``python -m l2nnn_lightning dashboard``.
+
+    Args:
+        args: the command line, see ``--help``.
 
     Raises:
+        ArgumentError: for a bad command line.
         UserError: if a W&B package or an account is missing, or W&B refuses.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m l2nnn_lightning.dashboard",
-        description="Save a W&B workspace that shows confidence gap against accuracy across the runs of a project.",
-        exit_on_error=False,
-    )
-    parser.add_argument("--entity", help="the user or team (default: the account's own)")
-    parser.add_argument("--project", default=DEFAULT_PROJECT, help="the project (default: %(default)s)")
-    parser.add_argument("--name", default="Gap against accuracy", help="the workspace's name (default: %(default)s)")
-    parser.add_argument("--json", help="write the workspace's description to this file and send nothing")
-    options, unknown = parser.parse_known_args(list(args))
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]}: see python -m l2nnn_lightning.dashboard --help")
+    options = dashboard_options(args)
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise UserError("wandb-workspaces is missing: pip install wandb-workspaces")
     if options.json is not None:
@@ -114,7 +105,3 @@ def run_dashboard(args: Sequence[str]) -> None:
     except Exception as error:  # whatever the client, its server or the network say
         raise UserError(f"W&B did not save the workspace: {' '.join(str(error).split())}") from error
     print(f"workspace: {saved.url}")
-
-
-if __name__ == "__main__":
-    sys.exit(main(run_dashboard))

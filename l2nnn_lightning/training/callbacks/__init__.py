@@ -1,6 +1,5 @@
 """Callbacks: the switch to hard scaling, checkpoints, reproducible randomness."""
 
-from l2nnn_lightning.evaluation.tracking.wandb_dashboard import WandbDashboard
 from l2nnn_lightning.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from l2nnn_lightning.training.callbacks.hard_scaling import HardScalingSwitch
 from l2nnn_lightning.training.callbacks.noisy_labels import NoisyLabelMonitor
@@ -16,5 +15,4 @@ __all__ = [
     "LastCheckpoint",
     "NoisyLabelMonitor",
     "ParsevalRetraction",
-    "WandbDashboard",
 ]

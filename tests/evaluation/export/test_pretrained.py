@@ -15,7 +15,7 @@ from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.__main__ import main
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training import checkpoints
-from l2nnn_lightning.training.checkpoints import load_classifier, load_pretrained, pretrained_names, pretrained_path
+from l2nnn_lightning.training.checkpoints import Checkpoint, load_pretrained, pretrained_names, pretrained_path
 
 
 @pytest.fixture
@@ -34,15 +34,15 @@ def test_a_name_is_enough(shelf: Path, finished: Path) -> None:
     assert pretrained_names() == ["stripes"]
     assert pretrained_path("other") is None
     image = torch.rand(4, *SHAPE)
-    expected = load_classifier(finished / "checkpoints" / "best.ckpt")[0].certify(image)
-    for classifier in (l2nnn_lightning.load_pretrained("stripes"), load_classifier("stripes")[0]):
+    expected = Checkpoint.read(finished / "checkpoints" / "best.ckpt").classifier().certify(image)
+    for classifier in (l2nnn_lightning.load_pretrained("stripes"), Checkpoint.read("stripes").classifier()):
         assert isinstance(classifier, L2NNNClassifier)
         assert not classifier.training
         assert torch.equal(classifier.certify(image).radius, expected.radius)
     with pytest.raises(UserError, match="no pretrained classifier 'other': choose from stripes"):
         load_pretrained("other")
     with pytest.raises(UserError, match="or stripes"):
-        load_classifier("other")
+        Checkpoint.read("other")
 
 
 def test_a_file_of_that_name_comes_first(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_file_of_that_name_comes_first(shelf: Path, tmp_path: Path, monkeypatc
     classifier.on_save_checkpoint(checkpoint)
     monkeypatch.chdir(tmp_path)
     torch.save(checkpoint, "stripes")
-    assert not load_classifier("stripes")[0].is_hard
+    assert not Checkpoint.read("stripes").classifier().is_hard
 
 
 @pytest.mark.parametrize("damage", ["bytes", "card", "no card", "other card"])
@@ -81,10 +81,10 @@ def test_another_safetensors_file_is_refused(shelf: Path) -> None:
     save_file({"x": torch.zeros(1)}, file)
     card_path(file).write_text(json.dumps({"sha256": sha256(file)}))
     with pytest.raises(UserError, match="holds no classifier"):
-        load_classifier(file)
+        Checkpoint.read(file)
     shutil.copy(card_path(file), shelf / "gone.safetensors.json")
     with pytest.raises(UserError, match="there is no file"):
-        load_classifier(shelf / "gone.safetensors")
+        Checkpoint.read(shelf / "gone.safetensors")
 
 
 @pytest.mark.parametrize("name", pretrained_names())

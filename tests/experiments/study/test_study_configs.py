@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from l2nnn_lightning.evaluation.parser import parse_options
+from l2nnn_lightning.evaluation.options import evaluate_options
 from l2nnn_lightning.experiments.study.plan import make_plan
 from l2nnn_lightning.experiments.study.read import read_study, study_names
 from l2nnn_lightning.experiments.study.run import STUDIES
@@ -44,6 +44,6 @@ def test_every_kind_of_evaluation_is_understood(tmp_path: Path) -> None:
     kinds = {str(run.options): (Store(plan, tmp_path, tmp_path), run) for plan in PLANS for run in plan.results}
     assert len(kinds) > 10
     for store, run in kinds.values():
-        options = parse_options(evaluation_command(run, store)[3:])
+        options = evaluate_options(evaluation_command(run, store)[3:])
         assert options.ckpt_path == str(store.checkpoint(run.training, run.checkpoint))
         assert (options.fallback is not None) == ("fallback" in run.others)

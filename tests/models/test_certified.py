@@ -1,0 +1,299 @@
+"""What networks prove of themselves: constants that are never below the exact ones, radii that no step crosses."""
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from made_up_images import SHAPE
+from oracles import affine_norm
+from small_networks import L2NNNS, PLAIN, SMALL, derivatives, small, wild
+from torch import Tensor, nn
+
+from l2nnn_lightning.models import L2NNN, NETWORKS, Certified, ConvL2NNN, Network, TemplateNet
+from l2nnn_lightning.nn import fold, soften
+from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule
+from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.objectives import CrossEntropy
+
+#: Every kind of network with every certificate that it has.
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"certificate": kind}) for name in L2NNNS for kind in ("paper", "pairwise")),
+    ("templates", {}),
+    ("templates", {"nearest": False, "trunk": "conv", "channels": 4}),
+]
+all_kinds = pytest.mark.parametrize(
+    ("name", "options"), KINDS, ids=[f"{name}-{next(iter(options.values()), 'pixels')}" for name, options in KINDS]
+)
+
+
+def untamed(name: str, options: dict[str, Any]) -> Network:
+    """A hard network in float32, of weights that tell images apart."""
+    return wild(small(name, **options), 0.3).float()
+
+
+def exact_norm(chain: nn.Sequential, x: Tensor) -> float:
+    """Multiply the largest singular values of a plain chain's linear layers; what is between them counts as 1."""
+    product = 1.0
+    for layer in chain:
+        if getattr(layer, "weight", None) is not None:
+            product *= affine_norm(layer, tuple(x.shape[1:]))
+        x = layer(x)
+    return product
+
+
+@pytest.mark.parametrize("name", L2NNNS)
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_pairwise_constants_bound_every_difference_of_logits(name: str, scale: float) -> None:
+    network = wild(small(name, certificate="pairwise"), scale)
+    rule, quick = network.rule(), network.rule(quick=True)
+    assert isinstance(rule, PairRule)
+    assert isinstance(quick, PairRule)
+    assert isinstance(network, L2NNN)
+    assert rule.constant_KK.dtype == torch.float64
+    assert bool((rule.constant_KK <= quick.constant_KK).all())
+    assert float(rule.constant_KK.max()) <= network.gap_lipschitz * (1 + 1e-8)
+    for image in torch.rand(5, *SHAPE, dtype=torch.float64):
+        rows = derivatives(network, image)
+        measured = (rows[:, None] - rows[None, :]).norm(dim=2)
+        assert bool((measured <= rule.constant_KK * (1 + 1e-9)).all())
+
+
+@pytest.mark.parametrize("head_hidden", [[], [4]])
+@pytest.mark.parametrize("head", ["multi", "single"])
+def test_pairwise_constants_of_dense_networks_are_exact(head: Any, head_hidden: list[int]) -> None:
+    dense: dict[str, Any] = {"channels": [], "dense": [7, 6], "head": head, "head_hidden": head_hidden}
+    network = wild(ConvL2NNN(SHAPE, 3, certificate="pairwise", bound="columns", **dense))
+    rule = network.rule()
+    assert isinstance(rule, PairRule)
+    plain = fold(network)
+    norm = exact_norm(plain.trunk, torch.rand(1, *SHAPE, dtype=torch.float64))
+    if head_hidden and head == "multi":
+        stacks = [layer.weight for layer in plain.head.stacks[::2]]
+        own = torch.stack([torch.linalg.svdvals(weight)[:, 0] for weight in stacks]).prod(0)
+        exact = norm * (own[:, None] + own)
+    else:
+        rows = plain.head.linear.weight if head == "single" else plain.head.stacks[0].weight[:, 0]
+        exact = norm * (rows[:, None] - rows[None, :]).norm(dim=2)
+    torch.testing.assert_close(rule.constant_KK, exact.detach(), rtol=1e-7, atol=0)
+    assert bool((rule.constant_KK >= exact).all())
+
+
+def test_pairwise_constants_of_convolutions_are_not_below_their_norms() -> None:
+    options: dict[str, Any] = {"channels": [2, 3], "kernel_size": 3, "dense": [6], "certificate": "pairwise"}
+    network = wild(ConvL2NNN((2, 8, 8), 3, **options))
+    rule = network.rule()
+    assert isinstance(rule, PairRule)
+    plain = fold(network)
+    rows = plain.head.stacks[0].weight[:, 0]
+    norm = exact_norm(plain.trunk, torch.rand(1, 2, 8, 8, dtype=torch.float64))
+    assert norm < 0.99
+    assert bool((rule.constant_KK >= norm * (rows[:, None] - rows[None, :]).norm(dim=2)).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "constant"), [({}, "gap/2", 2.0), ({"head": "single"}, "gap/sqrt(2)", 2**0.5)]
+)
+def test_the_papers_rule_divides_the_gap(options: dict[str, Any], name: str, constant: float) -> None:
+    network = wild(small("mlp", **options))
+    rule = network.rule()
+    assert isinstance(rule, GapRule)
+    assert (rule.name, rule.gap_lipschitz) == (name, pytest.approx(constant))
+    _, gap, radius = Certified(network)(torch.rand(5, *SHAPE))
+    torch.testing.assert_close(radius, gap / constant)
+
+
+def shortest_step(network: nn.Module, image: Tensor, label: Tensor, *, in_box: bool = False) -> Tensor:
+    """Find how far each image moves to get another label, by linearising the network again and again: (B,)."""
+    found = torch.full((len(image),), torch.inf, dtype=image.dtype)
+    start = image
+    for rival in range(3):
+        x = start.clone().requires_grad_(True)
+        for _ in range(40):
+            logits = network(x)
+            lead = logits.gather(1, label[:, None])[:, 0] - logits[:, rival]
+            (gradient,) = torch.autograd.grad(lead.sum(), x)
+            square = gradient.flatten(1).square().sum(1).clamp_min(1e-20)
+            moved = x.detach() - ((lead.detach() * 1.02 + 1e-4) / square)[:, None, None, None] * gradient
+            x = (moved.clamp(0, 1) if in_box else moved).requires_grad_(True)
+            with torch.no_grad():
+                broken = network(x).argmax(1) != label
+            distance = (x.detach() - start).flatten(1).norm(dim=1)
+            found = torch.where(broken & (distance < found) & (label != rival), distance, found)
+    return found
+
+
+@all_kinds
+def test_no_step_crosses_a_radius(name: str, options: dict[str, Any]) -> None:
+    network, images = untamed(name, options).double(), torch.rand(8, *SHAPE, dtype=torch.float64)
+    if name != "templates":  # put all boundaries among the images
+        bias = [parameter for key, parameter in network.head.named_parameters() if key.endswith("bias")][-1]
+        bias.data -= network(images).detach().mean(0).view_as(bias)
+    certified = Certified(network)
+    (label, gap, radius), radius_box = certified.in_box(images)
+    assert float(radius.max()) > 0
+    assert bool((radius >= 0.499 * gap).all()) or name == "templates"  # Lemma 6 at least
+    distance = shortest_step(certified.network, images, label)
+    assert int(distance.isfinite().sum()) >= 4
+    assert bool((distance >= radius).all())
+    assert (radius_box is not None) == (options == {})
+    if radius_box is not None:
+        assert bool((radius_box >= radius).all())
+        assert bool((shortest_step(certified.network, images, label, in_box=True) >= radius_box).all())
+
+
+@pytest.mark.parametrize(("name", "options"), [*KINDS, *((name, {}) for name in PLAIN)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_certified_says_what_the_classifier_says(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
+    network = partial(NETWORKS[name], **SMALL[name] | options)
+    classifier = Classifier(network, CrossEntropy, image_shape=SHAPE, num_labels=3)
+    wild(classifier.network, 0.3)
+    classifier = classifier.to(dtype).train()
+    images = torch.rand(5, *SHAPE)
+    certified = classifier.certified()
+    assert classifier.training
+    assert not certified.training
+    for ours, theirs in zip(certified(images), classifier.certify(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(certified.in_box(images)[0].radius, certified(images).radius)
+    assert certified.is_hard == classifier.is_hard == (name not in PLAIN)
+    assert bool(certified(images).radius.any()) == classifier.network.can_prove
+    assert certified(images[:0]).radius.shape == (0,)
+    assert not any(parameter.requires_grad for parameter in certified.parameters())
+
+
+@all_kinds
+def test_certified_does_not_change_when_the_network_trains_on(name: str, options: dict[str, Any]) -> None:
+    network = untamed(name, options)
+    images = torch.rand(5, *SHAPE)
+    certified = Certified(network)
+    before = certified.in_box(images)
+    optimizer = torch.optim.Adam(network.train().parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(images).square().sum().backward()
+        optimizer.step()
+    soften(network)
+    after = certified.in_box(images)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(before[0], after[0], strict=True))
+    assert before[1] is after[1] is None or torch.equal(before[1], after[1])
+    assert not torch.equal(Certified(network)(images).gap, before[0].gap)
+
+
+@all_kinds
+def test_soft_networks_prove_nothing(name: str, options: dict[str, Any]) -> None:
+    network = soften(untamed(name, options))
+    if network.is_hard:  # templates on raw pixels have no layer that could be soft
+        assert name == "templates"
+        return
+    certified = Certified(network)
+    assert isinstance(certified.rule, NothingProved)
+    assert not certified.is_hard
+    (_, gap, radius), radius_box = certified.in_box(torch.rand(5, *SHAPE))
+    assert float(gap.max()) > 0
+    assert not radius.any()
+    assert radius_box is None
+    network.harden()
+    assert float(Certified(network)(torch.rand(5, *SHAPE)).radius.max()) > 0
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_ordinary_networks_prove_nothing_and_have_no_radius_to_train_on(name: str) -> None:
+    network = small(name)
+    network.harden()
+    (_, gap, radius), radius_box = Certified(network).in_box(torch.rand(5, *SHAPE))
+    assert (network.rule().name, network.can_prove, radius_box) == ("none", False, None)
+    assert float(gap.max()) > 0
+    assert not radius.any()
+    with pytest.raises(ValueError, match="proves no radius to train on"):
+        network.signed_radius(torch.rand(2, *SHAPE), torch.tensor([0, 1]))
+
+
+@all_kinds
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_proves_nothing(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
+    network = untamed(name, options)
+    images = torch.rand(5, *SHAPE)
+    for certified in (Certified(copy.deepcopy(network).to(dtype)), Certified(network).to(dtype)):
+        certificate, radius_box = certified.in_box(images)
+        assert certificate.gap.dtype == dtype
+        assert not certificate.radius.any()
+        assert radius_box is None
+
+
+@all_kinds
+def test_ties_prove_nothing(name: str, options: dict[str, Any]) -> None:
+    network = untamed(name, options)
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.zero_()
+    (_, gap, radius), radius_box = Certified(network).in_box(torch.rand(5, *SHAPE))
+    assert not gap.any()
+    assert not radius.any()
+    assert radius_box is None or not radius_box.any()
+
+
+@all_kinds
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_proves_nothing(name: str, options: dict[str, Any], value: float) -> None:
+    certified = Certified(untamed(name, options))
+    images = torch.rand(3, *SHAPE)
+    images[1, 0, 2, 3] = value
+    (_, _, radius), radius_box = certified.in_box(images)
+    assert radius[1] == 0
+    assert bool(radius.isfinite().all())
+    assert radius_box is None or (radius_box[1] == 0 and bool(radius_box.isfinite().all()))
+
+
+@all_kinds
+def test_signed_radius_is_the_certificates_and_negative_where_another_label_wins(
+    name: str, options: dict[str, Any]
+) -> None:
+    """But for the norm of the trunk, which training takes as 1, and what rounding is allowed for."""
+    network = untamed(name, options)
+    images = torch.rand(8, *SHAPE).requires_grad_(True)
+    logits = network(images)
+    label = logits.argmax(1)
+    radius, found = network.signed_radius(images, label)
+    torch.testing.assert_close(found, logits)
+    proved = Certified(network)(images.detach()).radius
+    assert bool((radius >= 0).all())
+    assert bool((radius <= proved + 1e-4).all()), "training may not count on more than is proved"
+    worst = network.signed_radius(images, logits.argmin(1), logits)
+    assert bool((worst.radius < 0).all())
+    assert torch.autograd.grad(radius.sum(), images)[0].isfinite().all()
+    if not network.has_box:
+        with pytest.raises(ValueError, match="radii inside the image box need templates on raw pixels"):
+            network.signed_radius(images, label, in_box=True)
+
+
+def test_starting_templates_takes_the_centres_of_each_label() -> None:
+    network = TemplateNet(SHAPE, 3, templates_per_label=1)
+    images = torch.randint(0, 256, (30, *SHAPE), dtype=torch.uint8)
+    labels = torch.arange(30) % 3
+    network.start(images, labels, seed=0)
+    means = torch.stack([images[labels == label].float().flatten(1).mean(0) for label in range(3)]) / 255
+    torch.testing.assert_close(network.head.weight.detach()[:, 0], means)
+
+
+@pytest.mark.parametrize("name", [*L2NNNS, *PLAIN])
+def test_certificates_become_graphs_for_batches_of_any_size(name: str) -> None:
+    options = {"certificate": "pairwise"} if name in L2NNNS else {}
+    certified = Certified(untamed(name, options))
+    assert certified.rule.is_graph
+    program = torch.export.export(
+        certified, (torch.rand(2, *SHAPE),), dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}}
+    )
+    images = torch.rand(5, *SHAPE)
+    for ours, theirs in zip(program.module()(images), certified(images), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_search_of_templates_is_no_graph_but_their_network_is() -> None:
+    certified = Certified(small("templates"))
+    assert not certified.rule.is_graph
+    shapes = {"image": {0: torch.export.Dim("batch", min=1)}}
+    program = torch.export.export(certified.network, (torch.rand(2, *SHAPE),), dynamic_shapes=shapes)
+    images = torch.rand(5, *SHAPE)
+    torch.testing.assert_close(program.module()(images), certified.network(images))

@@ -1,0 +1,100 @@
+"""The convolutional builder: 22 layers, isometric where it begins, separate networks that share nothing."""
+
+import pytest
+import torch
+from oracles import affine_norm
+from small_networks import EXACT, build, wild
+from torch import nn
+
+from l2nnn_lightning.nn import harden, nonexpansive
+from l2nnn_lightning.nn.initialization import dirac_
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
+
+
+def test_paper_network_has_22_layers() -> None:
+    assert len(list(build("mnist_paper", (1, 28, 28)).chain())) == 22
+
+
+def test_networks_of_separate_labels_share_nothing() -> None:
+    network = build("cifar_paper", (3, 8, 8), crop=8, channels=[2, 2], head_hidden=[4])
+    wild(network)
+    image = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    before = network(image)
+    with torch.no_grad():
+        raw_weight(network.trunk[2])[:2] += 1  # the two filters of label 0
+    after = network(image)
+    assert bool((before[:, 0] != after[:, 0]).all())
+    assert torch.equal(before[:, 1:], after[:, 1:])
+
+
+def test_crop_ignores_the_margin() -> None:
+    network = wild(build("cifar_paper", (1, 8, 8), crop=4, channels=[2, 2], head_hidden=[]))
+    image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    changed = image.clone()
+    changed[:, :, :2] = 1
+    assert torch.equal(network(image), network(changed))
+
+
+def test_convolutions_begin_as_an_isometry() -> None:
+    """Wide enough to hold all pixels, the trunk before its dense layer only sorts them."""
+    network = harden(build("cifar_tight", (3, 8, 8), channels=[16, 64], dense=[6])).double().eval()
+    convolutions = network.trunk[: [isinstance(layer, nn.Flatten) for layer in network.trunk].index(True)]
+    image = torch.rand(3, 8, 8, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: convolutions(x[None]).flatten(), image)
+    values = torch.linalg.svdvals(jacobian.flatten(1))
+    assert values.shape == (192,)
+    assert float(values.max()) <= EXACT
+    # Faint filters (norm 0.02) cost the square of their norm, times the entries they meet.
+    assert float(values.min()) > 0.97
+
+
+def test_heads_are_unit_rows() -> None:
+    network = harden(build("cifar_tight", (3, 8, 8), channels=[4, 6], dense=[6])).eval()
+    weight = network.head.stacks[0].weight
+    assert weight.shape == (4, 1, 6)
+    torch.testing.assert_close(weight.norm(dim=2), torch.ones(4, 1))
+
+
+def test_half_the_brightness_is_the_origin() -> None:
+    network = build("cifar_tight", (3, 8, 8), channels=[4, 6], dense=[6])
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    assert float(network(grey).detach().abs().max()) == 0
+    assert float(network(grey + 0.1).detach().abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups"), [(4, 4, 1), (3, 8, 1), (8, 3, 1), (4, 4, 2), (2, 6, 2), (6, 2, 2)]
+)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_dirac_is_the_identity_of_the_shared_channels(inputs: int, outputs: int, groups: int, kernel: int) -> None:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+    dirac_(nonexpansive(conv, bound="operator_columns"))
+    harden(conv).double().eval()
+    x = torch.rand(2, inputs, 5, 5, dtype=torch.float64)
+    y = conv(x)
+    each_in, each_out = inputs // groups, outputs // groups
+    for group in range(groups):
+        shared = min(each_in, each_out)
+        part = y[:, group * each_out : group * each_out + shared]
+        torch.testing.assert_close(part, x[:, group * each_in : group * each_in + shared], rtol=0.02, atol=0)
+        surplus = y[:, group * each_out + shared : (group + 1) * each_out]
+        assert surplus.numel() == 0 or 0 < float(surplus.detach().abs().max()) < 0.3
+    assert 0.97 < affine_norm(conv, (inputs, 5, 5)) <= EXACT
+
+
+def test_every_channel_learns_within_three_steps() -> None:
+    """With zero filters that the next layer does not read either, half the channels would never get a gradient."""
+    network = harden(build("cifar_tight", (3, 8, 8), channels=[24, 24], dense=[6]))
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    x = torch.rand(8, 3, 8, 8)
+    # A fresh network's dropped channels wake when the layer that reads them has moved.
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(x).square().sum().neg().backward()
+        grads = {id(p): p.grad.clone() for p in network.parameters() if p.grad is not None}
+        optimizer.step()
+    for layer, _ in nonexpansive_layers(network):
+        raw = raw_weight(layer)
+        if raw.dim() == 4:
+            assert bool((grads[id(raw)].abs().amax((1, 2, 3)) > 0).all())
+            assert bool((grads[id(raw)].abs().amax((0, 2, 3)) > 0).all())
