@@ -59,3 +59,23 @@ def make_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Tr
         "use_distributed_sampler": False,
     }
     return pl.Trainer(default_root_dir=folder, callbacks=list(callbacks), **(settings | options))
+
+
+class Scripted(pl.Callback):
+    """Put a metric of the test's choice where the switch looks, and note what each epoch was trained with."""
+
+    def __init__(self, values: list[float] | None = None, name: str = "val/scripted") -> None:
+        self.values, self.name = values, name
+        self.hard: list[bool] = []
+        self.rates: list[float] = []
+        self.penalties: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[-1]["lr"])
+        if batch_idx == 0:
+            self.hard.append(pl_module.is_hard)
+            self.penalties.append(pl_module.penalty_weight * pl_module.penalty_scale)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.values is not None:
+            pl_module.log(self.name, self.values[trainer.current_epoch])
