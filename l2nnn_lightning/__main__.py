@@ -20,17 +20,17 @@ __all__ = ["evaluate", "main", "run", "train"]
 _COMMANDS = {
     "train": ("training.arguments:check_arguments", "training.command:run_training", "train a classifier"),
     "evaluate": (
-        "",
+        "evaluation.options:evaluate_options",
         "evaluation.command:run_evaluation",
         "what a checkpoint proves, what attacks leave of it, a report",
     ),
     "predict": (
-        "",
+        "evaluation.options:predict_options",
         "evaluation.predict:run_predict",
         "label, confidence gap and certified radius of image files",
     ),
     "export": (
-        "",
+        "evaluation.options:export_options",
         "evaluation.export:run_export",
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
@@ -42,7 +42,7 @@ _COMMANDS = {
         "what things cost, as ratios",
     ),
     "dashboard": (
-        "",
+        "evaluation.options:dashboard_options",
         "evaluation.tracking.workspace:run_dashboard",
         "save a W&B workspace of gap against accuracy",
     ),
@@ -104,7 +104,9 @@ def run(command: str, args: Sequence[str], *, is_program: bool = False) -> int:
     try:
         if check:
             _load(check)(list(args))
-        _load(work)(list(args))
+        # As a program of its own it has computed nothing yet, so that its helpers may be forked.
+        is_fresh = is_program and command == "evaluate" and sys.platform == "linux"
+        _load(work)(list(args), **({"start_method": "fork"} if is_fresh else {}))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

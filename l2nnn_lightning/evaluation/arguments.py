@@ -18,6 +18,8 @@ Options = TypeVar("Options")
 _PLAIN = (
     (r'^Parser key "([\w.]+)":', r"--\1:"),
     (r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*)\])\. Got value: (.*)", r"expected \1\2, got \3"),
+    (r": Not of type PositiveInt:.*", " must be a whole number above 0"),
+    (r": Not of type NonNegativeInt:.*", " must be a whole number, at least 0"),
 )
 
 

@@ -16,16 +16,16 @@ tiers:
   cpu: {note: small., minutes: 1 minute, seeds: [0, 1], rows: ["0%", "50%"], train: {trainer.max_epochs: 1}}
   gpu: {note: the paper's set-up, minutes: 1 day, seeds: [0, 1, 2]}
 methods:
-  L2NNN: {config: models/tiny.yaml, evaluate: {noisy: true}, train: {model.omega: 0.25}}
+  L2NNN: {config: models/tiny.yaml, evaluate: {noisy: true}, train: {model.objective.omega: 0.25}}
   tuned:
     config: models/tiny.yaml
     checkpoint: best
-    train: {cpu: {model.learning_rate: 0.1}}
-    variants: {a: {model.v: 1.0}, b: {model.v: 2.0}}
+    train: {cpu: {model.optimizer.lr: 0.1}}
+    variants: {a: {model.objective.v: 1.0}, b: {model.objective.v: 2.0}}
     rows: ["0%"]
 rows:
   "0%": {train: {data.label_noise: 0.0}, group: few}
-  "50%": {train: {data.label_noise: 0.5, gpu: {model.z: 9.0}}, group: many}
+  "50%": {train: {data.label_noise: 0.5, gpu: {model.objective.z: 9.0}}, group: many}
   "100%": {train: {data.label_noise: 1.0}, group: many}
 columns:
   acc: {method: L2NNN, value: accuracy, percent: true}

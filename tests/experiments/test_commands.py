@@ -9,7 +9,8 @@ from commands import benchmark, demo, study
 from made_up_study import write_study
 from terminal import Terminal
 
-from l2nnn_lightning.training import cli
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.training.arguments import DEFAULT_CONFIG
 
 
 @pytest.mark.parametrize("module", ["study.run", "benchmark.run", "demo", "pages"])
@@ -24,12 +25,12 @@ def test_options_are_read_without_torch(module: str) -> None:
         (["--networks", "none"], "unknown network 'none'"),
         (["frob"], "unknown part 'frob'"),
         (["step", "--repeats", "1"], "--repeats must be at least 2"),
-        (["step", "--threads", "0"], '"threads"'),
+        (["step", "--threads", "0"], "--threads must be a whole number above 0"),
         (["step", "--networks", "mlp", "--bounds", "frob"], "unknown bound 'frob'"),
         (["step", "--image_shape", "3,32"], "--image_shape must be channels,height,width"),
         (["step", "--device", "warp"], "--device warp is not available here"),
         (["data", "--epoch_size", "1"], "--epoch_size must be at least --batch_size"),
-        (["memory", "--memory_images", "0"], '"memory_images"'),
+        (["memory", "--memory_images", "0"], "--memory_images must be a whole number above 0"),
         (["evaluation", "--processes", "1"], "--processes must be at least 2"),
         (["step", "--batch_size", "many"], "--help"),
         (["step", "--batchsize", "1"], "did you mean --batch_size?"),
@@ -47,7 +48,7 @@ def test_bad_input_of_the_benchmark_is_one_line(args: list[str], message: str, t
         (["table7"], "there is no study 'table7': choose one of table0"),
         (["table0", "--tier", "tpu"], "no tier 'tpu'"),
         (["table0", "--only", "nothing"], "no run 'nothing'"),
-        (["table0", "--jobs", "0"], '"jobs"'),
+        (["table0", "--jobs", "0"], "--jobs must be a whole number above 0"),
         (["table0", "--speed", "9"], "unrecognized arguments: --speed"),
         ([], "name a study: table0"),
     ],
@@ -57,20 +58,24 @@ def test_bad_input_of_a_study_is_one_line(tmp_path: Path, terminal: Terminal, ar
     assert message in terminal.error_line(study, *args, "--configs", str(folder))
 
 
-@pytest.mark.parametrize("code", [0, 2])
-def test_demo_trains_and_then_evaluates_the_best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_demo_trains_and_then_evaluates_the_best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool) -> None:
     calls: list[tuple[str, list[str]]] = []
+
+    def train(args: list[str]) -> None:
+        calls.append(("train", args))
+        if fails:
+            raise UserError("it cannot")
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("L2NNN_RUN_DIR", "")
-    monkeypatch.setattr(cli, "train", lambda args: calls.append(("train", args)) or code)
-    monkeypatch.setattr(cli, "evaluate", lambda args: calls.append(("evaluate", args)) or 0)
-    if code == 0:
-        assert demo([]) == 0
-    else:
-        with pytest.raises(SystemExit, match=str(code)):
-            demo([])
+    monkeypatch.setattr("l2nnn_lightning.training.command.run_training", train)
+    monkeypatch.setattr(
+        "l2nnn_lightning.evaluation.command.run_evaluation", lambda args: calls.append(("evaluate", args))
+    )
+    assert demo([]) == (2 if fails else 0)
     folder = Path("runs/demo/version_0")
-    expected = [("train", ["--config", cli.DEFAULT_CONFIG, "--run_dir", str(folder)])]
-    if code == 0:
+    expected = [("train", ["--config", DEFAULT_CONFIG, "--run_dir", str(folder)])]
+    if not fails:
         expected.append(("evaluate", ["--ckpt_path", str(folder / "checkpoints" / "best.ckpt")]))
     assert calls == expected

@@ -23,8 +23,8 @@ StartMethod = Literal["fork", "spawn"]
 
 T = TypeVar("T")
 
-# They wait for the slowest, which may attack for days; one that dies is noticed at once.
-_PATIENCE = timedelta(days=365)
+# They meet within minutes, or one has died on the way; then they wait for the slowest, which may attack for days.
+_MEETING, _PATIENCE = timedelta(minutes=10), timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class Team:
     Args:
         rank: its number, 0 for the one that writes.
         size: the number of processes.
+        group: through which they meet; None for a process alone.
     """
 
     rank: int = 0
     size: int = 1
+    group: Any = None
 
     def rows(self, total: int, batch_size: int) -> Tensor:
         """Return the positions of this process's images: every ``size``-th batch.
@@ -69,7 +71,7 @@ class Team:
         except Exception as error:
             outcome = (None, _picklable(error))
         outcomes: list[Any] = [None] * self.size
-        dist.gather_object(outcome, outcomes if self.rank == 0 else None)
+        dist.gather_object(outcome, outcomes if self.rank == 0 else None, group=self.group)
         if self.rank > 0:
             return []
         for _, failure in outcomes:
@@ -132,9 +134,10 @@ def _join(position: int, address: str, size: int, threads: int, member: Callable
 @contextmanager
 def _joined(address: str, rank: int, size: int) -> Iterator[Team]:
     # Gloo also between GPUs: what is exchanged are records, on the CPU.
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=_PATIENCE)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=_MEETING)
     try:
-        yield Team(rank, size)
+        group: Any = dist.new_group(timeout=_PATIENCE, backend="gloo")
+        yield Team(rank, size, group)
     finally:
         dist.destroy_process_group()
 

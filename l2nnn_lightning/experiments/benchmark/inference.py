@@ -18,7 +18,10 @@ def run(options: BenchmarkOptions, device: torch.device) -> Iterator[Row]:
     for subject, build, shape in network_builders(options, device):
         image, _ = made_up_batch(shape, options.batch_size, device)
         folded = fold(harden(build()))
-        with mock.patch("torch.nn.utils.parametrize.register_parametrization"):
+        with (
+            mock.patch("torch.nn.utils.parametrize.register_parametrization"),
+            mock.patch("l2nnn_lightning.nn.parametrization.raw_weight"),
+        ):
             plain = build()
         plain.load_state_dict(folded.state_dict())
         tasks = forward(folded, image), forward(plain, image)

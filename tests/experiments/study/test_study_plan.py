@@ -24,8 +24,8 @@ def test_plan_lists_every_row_method_variant_and_seed(plan: Plan) -> None:
     assert plan.rows == ["0%", "50%"]
     assert result(plan, "tuned-b-0-s1").training.overrides == {
         "trainer.max_epochs": 1,
-        "model.learning_rate": 0.1,
-        "model.v": 2.0,
+        "model.optimizer.lr": 0.1,
+        "model.objective.v": 2.0,
         "data.label_noise": 0.0,
         "seed_everything": 1,
     }
@@ -33,7 +33,7 @@ def test_plan_lists_every_row_method_variant_and_seed(plan: Plan) -> None:
     assert result(plan, "l2nnn-50-s0").options == {"noisy": True}
     full = make_plan(plan.study, "gpu")
     assert len(full.results) == 3 * 3 + 2 * 3
-    assert result(full, "l2nnn-50-s2").training.overrides["model.z"] == 9.0
+    assert result(full, "l2nnn-50-s2").training.overrides["model.objective.z"] == 9.0
 
 
 def test_fingerprint_follows_config_and_overrides_but_not_comments(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_rows_and_columns_that_only_evaluate_share_their_training(tmp_path: Path
     }
     methods = {
         "M1": {"config": "models/tiny.yaml", "evaluate": {"fallback": "@other"}},
-        "other": {"config": "models/tiny.yaml", "train": {"model.v": 3.0}},
+        "other": {"config": "models/tiny.yaml", "train": {"model.objective.v": 3.0}},
     }
     tiers = {"cpu": {"note": "", "minutes": "", "seeds": [0]}}
     columns = {"M1": {"method": "M1"}, "Linf": {"method": "M1", "evaluate": {"eps": 0.3}}}

@@ -32,7 +32,7 @@ def test_training_goes_on_from_its_last_checkpoint_or_starts_anew(plan: Plan, st
     assert not folder.exists()
     assert "--ckpt_path" not in command
     assert command[command.index("--run_dir") + 1] == str(folder)
-    assert {"--seed_everything=1", "--model.v=2.0"} <= set(command)
+    assert {"--seed_everything=1", "--model.objective.v=2.0"} <= set(command)
     last.parent.mkdir(parents=True)
     last.touch()
     assert training_command(training, store)[-2:] == ["--ckpt_path", str(last)]
