@@ -86,16 +86,6 @@ def test_collections_do_not_merge_metrics_of_different_radii() -> None:
     assert (values["near"].item(), values["far"].item()) == (1.0, 0.5)
 
 
-def test_reset_forgets_samples_and_keeps_radii() -> None:
-    metric = CertifiedAccuracy(RADII)
-    prediction, label, _, radius = made_up(50, seed=1)
-    first = metric(prediction, label, radius)
-    metric.reset()
-    metric.update(prediction, label, radius)
-    assert torch.equal(metric.compute(), first)
-    assert 0 < first[0] < 1
-
-
 @pytest.mark.parametrize("radii", [[], [1.0, 1.0], [-1.0], [math.inf]])
 def test_certified_accuracy_refuses_bad_radii(radii: list[float]) -> None:
     with pytest.raises(ValueError, match="radi"):

@@ -37,41 +37,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 ORDINARY = ("madry_mnist", "mnist_small_plain", "mnist_paper_plain", "cifar_resnet_plain")
 #: What both classifiers had.
-FLAT: dict[str, Any] = {
-    "network": "mlp",
-    "network_args": {"dense": [6]},
-    "image_shape": list(SHAPE),
-    "num_labels": 3,
-    "radii": [0.5, 1.0],
-    "optimizer": "adam",
-    "learning_rate": 2e-3,
-    "weight_decay": 1e-4,
-    "schedule": "constant",
-    "warmup_steps": 3,
-    "final_lr": 0.2,
-}
-#: What the L2NNN's had beside it.
-OURS: dict[str, Any] = {
-    "init": "orthogonal",
-    "start_hard": True,
-    "certificate": "pairwise",
-    "objective": "paper",
-    "offset": 0.7,
-    "temperature": 3.0,
-    "margin": 0.6,
-    "margin_in_box": False,
-    "penalty_weight": 0.4,
-    "gamma": 0.5,
-    "omega": 1.0,
-    "omega_late": 0.3,
-    "late": 0.5,
-    "z": 5.0,
-    "u": 3.0,
-    "v": 2.0,
-    "train_v": False,
-    "adversarial_terms": "ab",
-    "scale_lr": True,
-}
+FLAT: dict[str, Any] = {"network": "mlp", "network_args": {"dense": [6]}, "image_shape": list(SHAPE), "num_labels": 3}
+FLAT |= {"radii": [0.5, 1.0], "optimizer": "adam", "learning_rate": 2e-3, "weight_decay": 1e-4}
+FLAT |= {"schedule": "constant", "warmup_steps": 3, "final_lr": 0.2}
+#: What the L2NNNs had beside it.
+OURS: dict[str, Any] = {"init": "orthogonal", "start_hard": True, "certificate": "pairwise", "objective": "paper"}
+OURS |= {"offset": 0.7, "temperature": 3.0, "margin": 0.6, "margin_in_box": False, "penalty_weight": 0.4}
+OURS |= {"gamma": 0.5, "omega": 1.0, "omega_late": 0.3, "late": 0.5, "z": 5.0, "u": 3.0, "v": 2.0}
+OURS |= {"train_v": False, "adversarial_terms": "ab", "scale_lr": True}
 PAPER = ("gamma", "omega", "omega_late", "late", "z", "u", "v", "train_v", "adversarial_terms")
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "paper": ("PaperLoss", {name: OURS[name] for name in PAPER}),
