@@ -64,13 +64,13 @@ def name_pairs(names: Sequence[str], pairs: Mapping[str, str] | None) -> dict[in
     """Number the labels of ``pairs``; without any, each label is taken for the next one.
 
     Raises:
-        ValueError: if a pair has a label that is not in ``names``.
+        UserError: if a pair has a label that is not in ``names``.
     """
     if pairs is None:
         return {label: (label + 1) % len(names) for label in range(len(names))}
     for name in [*pairs, *pairs.values()]:
         if name not in names:
-            raise ValueError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
+            raise UserError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
     return {names.index(source): names.index(target) for source, target in pairs.items()}
 
 

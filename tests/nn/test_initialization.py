@@ -1,10 +1,11 @@
 import pytest
 import torch
+from oracles import affine_norm
 from torch import nn
 
-from l2nnn_lightning.models import conv_l2nnn
+from l2nnn_lightning.models import ConvL2NNN
 from l2nnn_lightning.nn import LabelwiseLinear, harden, largest_bound, nonexpansive
-from l2nnn_lightning.nn.initialization import orthogonal_, principal_
+from l2nnn_lightning.nn.initialization import dirac_, orthogonal_, principal_
 
 
 def low_rank_images(count: int) -> torch.Tensor:
@@ -22,7 +23,7 @@ def test_orthogonal_weights_have_bound_one_and_zero_biases():
 
 def test_principal_weights_keep_more_distance_than_orthogonal_ones_at_bound_one():
     images = low_rank_images(64)
-    net = conv_l2nnn((1, 12, 12), 3, channels=(4, 6), dense=(10,), head_hidden=(5,)).eval()
+    net = ConvL2NNN((1, 12, 12), 3, channels=(4, 6), dense=(10,), head_hidden=(5,)).eval()
     harden(net)
 
     def spread() -> float:
@@ -52,3 +53,23 @@ def test_principal_leaves_a_layer_alone_where_the_data_have_too_few_directions()
     before = layer.weight.detach().clone()
     principal_(layer, torch.randn(4, 8))
     torch.testing.assert_close(layer.weight.detach(), before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups"), [(4, 4, 1), (3, 8, 1), (8, 3, 1), (4, 4, 2), (2, 6, 2), (6, 2, 2)]
+)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_dirac_is_the_identity_of_the_shared_channels(inputs, outputs, groups, kernel):
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+    dirac_(nonexpansive(conv, bound="operator_columns"))
+    harden(conv).double().eval()
+    x = torch.rand(2, inputs, 5, 5, dtype=torch.float64)
+    y = conv(x)
+    each_in, each_out = inputs // groups, outputs // groups
+    for group in range(groups):
+        shared = min(each_in, each_out)
+        part = y[:, group * each_out : group * each_out + shared]
+        torch.testing.assert_close(part, x[:, group * each_in : group * each_in + shared], rtol=0.02, atol=0)
+        surplus = y[:, group * each_out + shared : (group + 1) * each_out]
+        assert surplus.numel() == 0 or 0 < float(surplus.detach().abs().max()) < 0.3
+    assert 0.97 < affine_norm(conv, (inputs, 5, 5)) <= 1 + 1e-6

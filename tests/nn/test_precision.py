@@ -13,7 +13,7 @@ def test_autocast_is_off_inside_and_back_on_outside():
 
 
 def test_weights_of_half_precision_prove_nothing():
-    model = make_classifier(start_hard=True)
+    model = make_classifier(hard=True)
     image = torch.rand(3, *model.image_shape)
     assert float(model.certify(image).radius.max()) > 0
     assert float(model.bfloat16().certify(image).radius.max()) == 0
