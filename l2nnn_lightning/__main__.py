@@ -43,7 +43,7 @@ _COMMANDS = {
     ),
     "dashboard": (
         "evaluation.options:dashboard_options",
-        "evaluation.tracking.workspace:run_dashboard",
+        "evaluation.tracking.dashboard:run_dashboard",
         "save a W&B workspace of gap against accuracy",
     ),
     "pages": ("", "experiments.pages:run_pages", "fill the pages' tables from stored results"),

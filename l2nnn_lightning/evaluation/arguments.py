@@ -1,12 +1,11 @@
 """Command lines from typed dataclasses. Nothing heavy is imported, so that a typo is answered at once."""
 
-import dataclasses
 import difflib
 import math
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -29,13 +28,8 @@ def parse_options(
     """Read a command line into a dataclass.
 
     Every field is an option of its name, with the type and the default of the field and the help of the class's
-    docstring (``Args:``). A field of type ``bool`` with the default False may be given as a flag, without a value.
-
-    Args:
-        kind: the dataclass; its ``__post_init__`` may refuse values with a ValueError.
-        args: the command line.
-        prog: the command's name, for messages.
-        positional: the fields that are given by their place instead, each with argparse's ``nargs``.
+    docstring (``Args:``), or given by its place, with argparse's ``nargs``. A field of type ``bool`` may be given as a
+    flag, without a value. The class's ``__post_init__`` may refuse values with a ValueError.
 
     Raises:
         ArgumentError: in one line, with the nearest option where the name of one is mistyped.
@@ -45,26 +39,25 @@ def parse_options(
     )
     hints = get_type_hints(kind)
     for name, nargs in (positional or {}).items():
-        parser.add_argument(name, nargs=nargs, type=_item(hints[name]))
+        parser.add_argument(name, nargs=nargs, type=(*get_args(hints[name]), hints[name])[0])
     parser.add_class_arguments(kind, skip=set(positional or {}), as_group=False)
-    flags = {f"--{field.name}" for field in dataclasses.fields(kind) if hints[field.name] is bool}  # type: ignore[arg-type]
+    flags = {f"--{name}" for name, hint in hints.items() if hint is bool}
+    full: list[str] = []
+    for arg, following in zip(args, [*args[1:], ""], strict=False):
+        full += [arg, "true"] if arg in flags and following not in ("true", "false") else [arg]
     try:
-        values = parser.parse_args(_with_values(args, flags))
+        values = parser.parse_args(full)
         return kind(**{name: values[name] for name in hints})
     except (ArgumentError, ValueError) as error:
-        known = [f"--{field.name}" for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         message = one_line(error)
         for pattern, plain in _PLAIN:
             message = re.sub(pattern, plain, message)
-        raise ArgumentError(None, f"{did_you_mean(message, known)}; see {prog} --help") from error
+        message = did_you_mean(message, [f"--{name}" for name in hints])
+        raise ArgumentError(None, f"{message}; see {prog} --help") from error
 
 
 def at_least(options: Any, least: float, *names: str) -> None:
-    """See that options, where they are given, are finite and not below a bound.
-
-    Raises:
-        ValueError: naming the first that is not.
-    """
+    """See that options, where they are given, are finite and not below a bound; else a ValueError."""
     for name in names:
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
@@ -109,19 +102,3 @@ def one_line(error: BaseException) -> str:
             text = f"expected {' or '.join(names)}, got {given[1]}"
     words = [head[0] if head and head[0] not in text else "", *text.split()]
     return " ".join(words).strip() or type(error).__name__
-
-
-def _with_values(args: Sequence[str], flags: set[str]) -> list[str]:
-    """Give flags without a value the value ``true``."""
-    full: list[str] = []
-    for position, arg in enumerate(args):
-        full.append(arg)
-        following = args[position + 1] if position + 1 < len(args) else "--"
-        if arg in flags and following not in ("true", "false"):
-            full.append("true")
-    return full
-
-
-def _item(hint: Any) -> Any:
-    """Return what one value of a list has for its type."""
-    return getattr(hint, "__args__", (hint,))[0]

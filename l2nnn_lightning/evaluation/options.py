@@ -8,16 +8,7 @@ from typing import Literal
 
 from l2nnn_lightning.evaluation.arguments import at_least, parse_options
 
-__all__ = [
-    "DashboardOptions",
-    "EvaluateOptions",
-    "ExportOptions",
-    "PredictOptions",
-    "dashboard_options",
-    "evaluate_options",
-    "export_options",
-    "predict_options",
-]
+__all__ = ["dashboard_options", "evaluate_options", "export_options", "predict_options"]
 
 _RADII = "0.5,1,1.58,2,3"
 
@@ -109,7 +100,7 @@ class EvaluateOptions:
     def budgets(self) -> list[int]:
         """The numbers of iterations, growing; none for each attack's own."""
         try:
-            numbers = sorted({int(part) for part in self.max_iter.split(",")}) if self.max_iter is not None else []
+            numbers = [] if self.max_iter is None else sorted({int(part) for part in self.max_iter.split(",")})
         except ValueError:
             raise ValueError(f"--max_iter must be whole numbers separated by commas, got {self.max_iter!r}") from None
         if numbers and numbers[0] < 1:
@@ -184,9 +175,8 @@ class DashboardOptions:
 
 
 # What reads each command line: from its arguments to its options, or an ArgumentError.
+_PROG = "python -m l2nnn_lightning"
 evaluate_options = partial(parse_options, EvaluateOptions, prog="evaluate.py")
-predict_options = partial(
-    parse_options, PredictOptions, prog="python -m l2nnn_lightning predict", positional={"images": "+"}
-)
-export_options = partial(parse_options, ExportOptions, prog="python -m l2nnn_lightning export")
-dashboard_options = partial(parse_options, DashboardOptions, prog="python -m l2nnn_lightning dashboard")
+predict_options = partial(parse_options, PredictOptions, prog=f"{_PROG} predict", positional={"images": "+"})
+export_options = partial(parse_options, ExportOptions, prog=f"{_PROG} export")
+dashboard_options = partial(parse_options, DashboardOptions, prog=f"{_PROG} dashboard")

@@ -3,8 +3,7 @@
 import io
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from l2nnn_lightning.data import to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_files import IMAGE_SUFFIXES, decode
-from l2nnn_lightning.evaluation.measure.subject import certify_all
-from l2nnn_lightning.evaluation.options import PredictOptions, predict_options
+from l2nnn_lightning.evaluation.options import predict_options
 from l2nnn_lightning.evaluation.report.files import write_text
+from l2nnn_lightning.models.base import ImageShape
 from l2nnn_lightning.training.checkpoints import Checkpoint
 
 __all__ = ["Prediction", "run_predict"]
@@ -47,16 +47,25 @@ def run_predict(args: Sequence[str]) -> list[Prediction]:
     paths = [path for given in options.images for path in _files(Path(given))]
     checkpoint = Checkpoint.read(options.ckpt_path)
     classifier, names = checkpoint.classifier(), checkpoint.label_names()
-    read: list[Path] = []
+    certified, (channels, height, width) = classifier.certified(), classifier.image_shape
+    if channels not in (1, 3):
+        raise UserError(f"image files have 1 or 3 channels, this network takes {channels}")
+    if options.resize and height != width:
+        raise UserError(f"--resize makes squares, this network takes images of {height}x{width}")
     errors: list[str] = []
     predictions: list[Prediction] = []
-    batches = _batches(classifier.image_shape, paths, options, read, errors)
-    if (first := next(batches, None)) is not None:
-        label, gap, radius = (part.tolist() for part in certify_all(classifier.certified(), chain([first], batches))[0])
-        predictions = [
-            Prediction(path, names[k], g, r, r < (options.abstain_below or 0.0))
-            for path, k, g, r in zip(read, label, gap, radius, strict=True)
-        ]
+    for start in range(0, len(paths), options.batch_size):
+        read: list[tuple[Path, Tensor]] = []
+        for path in paths[start : start + options.batch_size]:
+            try:
+                read.append((path, _read(path, classifier.image_shape, options.resize)))
+            except UserError as error:
+                errors.append(str(error))
+        if read:
+            said = (part.tolist() for part in certified(to_float(torch.stack([image for _, image in read]))))
+            for (path, _), k, gap, radius in zip(read, *said, strict=True):
+                predictions.append(Prediction(path, names[k], gap, radius, radius < (options.abstain_below or 0.0)))
+    if predictions:
         text = _csv(predictions) if options.format == "csv" else _table(predictions, options.output is None)
         if options.output is not None:
             write_text(options.output, text)
@@ -79,32 +88,13 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _batches(
-    shape: tuple[int, int, int], paths: Sequence[Path], options: PredictOptions, read: list[Path], errors: list[str]
-) -> Iterator[Tensor]:
-    """Read images in batches, (B, C, H, W); what was read and what is wrong with the others is noted."""
+def _read(path: Path, shape: ImageShape, resize: bool) -> Tensor:
     channels, height, width = shape
-    if channels not in (1, 3):
-        raise UserError(f"image files have 1 or 3 channels, this network takes {channels}")
-    if options.resize and height != width:
-        raise UserError(f"--resize makes squares, this network takes images of {height}x{width}")
-    for start in range(0, len(paths), options.batch_size):
-        pixels = []
-        for path in paths[start : start + options.batch_size]:
-            try:
-                image = decode(path, channels, height if options.resize else None)
-                if image.shape[1:] != (height, width):
-                    raise UserError(
-                        f"{path} has {image.shape[1]}x{image.shape[2]} pixels, the network takes {height}x{width}: "
-                        "use --resize"
-                    )
-            except UserError as error:
-                errors.append(str(error))
-                continue
-            read.append(path)
-            pixels.append(torch.from_numpy(image.copy()))
-        if pixels:
-            yield torch.stack(pixels)
+    image = torch.from_numpy(decode(path, channels, height if resize else None).copy())
+    found = "x".join(map(str, image.shape[1:]))
+    if image.shape != tuple(shape):
+        raise UserError(f"{path} has {found} pixels, the network takes {height}x{width}: use --resize")
+    return image
 
 
 def _csv(predictions: Sequence[Prediction]) -> str:

@@ -37,8 +37,8 @@ class Team:
     def rows(self, total: int, batch_size: int) -> Tensor:
         """Return the positions of this process's images: every ``size``-th batch.
 
-        Batches stay whole, so that each is the same computation, to the last bit, however many processes there are;
-        and they are dealt out in turn, so that easy and hard stretches of a data set are shared.
+        Whole batches are the same computation, to the last bit, however many processes there are; dealt out in turn,
+        easy and hard stretches of a data set are shared.
 
         Example:
             >>> [Team(rank, 2).rows(8, batch_size=3).tolist() for rank in (0, 1)]
@@ -77,11 +77,9 @@ def sharing_team(
 ) -> Iterator[Team]:
     """Join the processes that ``torchrun`` or the like has started; else start others, which share this one's threads.
 
-    Args:
-        processes: number of processes, >= 1, of which this one is rank 0; alone, nothing is started.
-        member: what the others do with their place in the team; it can be pickled.
-        method: ``fork`` begins at once, with everything imported, but only before torch has computed anything: the
-            threads of OpenMP do not survive it. ``spawn`` imports everything again.
+    Of so many processes, >= 1, this one is rank 0; the others do what a member does, which can be pickled. ``fork``
+    begins at once, with everything imported, but only before torch has computed anything: the threads of OpenMP do not
+    survive it. ``spawn`` imports everything again.
 
     Raises:
         UserError: if ``torchrun`` has started this process beside others, and more are asked for.

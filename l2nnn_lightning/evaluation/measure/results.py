@@ -31,17 +31,8 @@ RadiusKind = Literal["radius", "radius_box"]
 class RunInfo:
     """Where an evaluation's records come from, under the names of ``results.json``.
 
-    Args:
-        dataset: name of the data set and its split.
-        checkpoint: path of the checkpoint.
-        hard: whether the network's weights were scaled, so that its certificates hold.
-        config: the run's configuration, of plain values.
-        seed: seed of the evaluation.
-        seconds: wall time of the evaluation.
-        command: the exact command that repeats it.
-        radius_kind: the rule that gave the radii, for example ``"gap/2"``.
-        versions: versions of the packages.
-        hardware: the machine in a few words.
+    Only a network that is ``hard`` proves anything, by the rule ``radius_kind``. The configuration is that of the
+    training, in plain values; the command, the seed and the time are those of the evaluation.
     """
 
     dataset: str
@@ -61,11 +52,9 @@ class Evaluation:
     """What was evaluated, and what was found: everything that results, figures and reports are made from.
 
     Args:
-        records: the records, at least one.
+        records: at least one.
         images: (N, C, H, W) in the order of the records, uint8 in [0, 255] or floating in [0, 1].
-        run: where the records come from.
         radii: L2 radii at which to report the certified accuracy, in pixel units, at least one.
-        attacks: how the attacks of the records were run.
         attacked: by an attack's name what it made of ``images``; the original where it failed.
         label_names: names of the labels, in their order; by default their numbers.
         whole: by a measure's name what it found on whole data sets.
@@ -81,7 +70,7 @@ class Evaluation:
     radii: Sequence[float]
     attacks: Sequence[AttackInfo] = ()
     attacked: Mapping[str, Images] = field(default_factory=dict)
-    label_names: Sequence[str] | None = None
+    label_names: Sequence[str] = ()
     whole: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     metrics_csv: Path | str | None = None
 
@@ -100,8 +89,7 @@ class Evaluation:
 
     def name(self, label: int) -> str:
         """Return a label's name, or its number where it has none."""
-        names = self.label_names or ()
-        return names[label] if label < len(names) else str(int(label))
+        return self.label_names[label] if label < len(self.label_names) else str(int(label))
 
 
 def certified_accuracy(records: Records, radius: float, kind: RadiusKind = "radius") -> float:

@@ -32,15 +32,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated, on which images and how many of them at once.
+    """What is evaluated, on which images, (N, C, H, W), uint8, and how many of them at once.
 
-    Args:
-        classifier: as it was trained, on the CPU.
-        certified: what is evaluated of it, on its device.
-        datamodule: the data of its training, or those asked for.
-        images: (N, C, H, W), uint8.
-        labels: (N,).
-        batch_size: images at once.
+    The classifier is as it was trained, on the CPU; what is certified of it is on its device.
     """
 
     classifier: Classifier
@@ -85,15 +79,10 @@ def in_run_folder(ckpt_path: str) -> Path:
 def certify_all(
     certified: Certified, batches: Iterable[Tensor], *, in_box: bool = False
 ) -> tuple[Certificate, Tensor | None]:
-    """Predict and prove, batch by batch.
-
-    Args:
-        certified: on its device.
-        batches: uint8 (B, C, H, W), at least one, such as ``images.split(100)``.
-        in_box: whether radii inside the image box are wanted too.
+    """Predict and prove, batch by batch, uint8 (B, C, H, W), of which there is at least one.
 
     Returns:
-        What is proved of all images, in their order, on the CPU; the radii inside the image box, or None.
+        What is proved of all images, in their order, on the CPU; the radii inside the image box if wanted, or None.
     """
     device = device_of(certified)
     certificates: list[Certificate] = []

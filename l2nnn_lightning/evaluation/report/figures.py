@@ -1,6 +1,7 @@
 """Curves and bars drawn from the records."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def plot_accuracy_by_radius(evaluation: Evaluation) -> Figure:
         offset, ha, va = ((-4, -4), "right", "top") if value >= 10 else ((3, 3), "left", "bottom")
         look: dict[str, Any] = {"ha": ha, "va": va, "fontsize": style.SMALL, "color": style.BLUE}
         axes.annotate(f"{value:.1f}", (radius, value), xytext=offset, textcoords="offset points", **look)
-    for attack, colour, marker in zip(euclidean, _cycle(style.ATTACK_COLOURS), _cycle(_MARKERS), strict=False):
+    for attack, colour, marker in zip(euclidean, cycle(style.ATTACK_COLOURS), cycle(_MARKERS), strict=False):
         if attack.minimum_norm:
             known = grid[grid <= _known_until(records, attack)]
             curve = [100 * robust_accuracy(records, attack.name, r) for r in known]
@@ -64,11 +65,8 @@ def plot_gap_histogram(records: Records) -> Figure:
     edges = np.linspace(0, max(float(records.gap.max()), 1e-3), 41)
     figure = style.new_figure(6.2, 3.6)
     axes = figure.subplots()
-    for chosen, name, colour in (
-        (records.correct, "correct", style.BLUE),
-        (~records.correct, "wrong", style.VERMILLION),
-    ):
-        gaps = records.gap[chosen]
+    for is_correct, name, colour in ((True, "correct", style.BLUE), (False, "wrong", style.VERMILLION)):
+        gaps = records.gap[records.correct == is_correct]
         if gaps.size == 0:
             continue
         share = 100 * np.histogram(gaps, edges)[0] / gaps.size
@@ -92,7 +90,7 @@ def plot_accuracy_by_gap(bins: pd.DataFrame, radius: float) -> Figure:
     axes.bar(position, 100 * bins["certified"], width=0.62, color=style.BLUE, alpha=0.3, label=certified)
     look: dict[str, Any] = {"color": style.BLACK, "linewidth": 1.6, "markersize": 7, "markerfacecolor": "white"}
     axes.plot(position, 100 * bins["accuracy"], "o-", label="natural", **look)
-    for name, colour, marker in zip(bins.columns[5:], _cycle(style.ATTACK_COLOURS), _cycle(_MARKERS), strict=False):
+    for name, colour, marker in zip(bins.columns[5:], cycle(style.ATTACK_COLOURS), cycle(_MARKERS), strict=False):
         look = {"color": colour, "linewidth": 1.6, "markersize": 5}
         axes.plot(position, 100 * bins[name], f"{marker}-", label=f"under {name}", **look)
     style.tidy(axes, x="samples sorted by gap, in equal parts: number, and gaps from largest to smallest", y="accuracy")
@@ -124,8 +122,3 @@ def _known_until(records: Records, attack: AttackInfo) -> float:
     """
     complete = bool((records.attacks[attack.name].broken | ~records.correct).all())
     return np.inf if complete else attack.eps
-
-
-def _cycle(values: Sequence[str]) -> list[str]:
-    """Repeat colours or markers, so that any number of attacks can be drawn."""
-    return list(values) * 8

@@ -22,7 +22,7 @@ _CAPTION, _MARGIN, _TITLE, _SIDE = 0.34, 0.12, 0.58, 0.86
 class _Picture(NamedTuple):
     """A picture, where it stands right of the names (inches), and what is written under it."""
 
-    image: Tensor | npt.NDArray[np.generic]
+    image: Any
     x: float
     text: str
     colour: str
@@ -69,14 +69,10 @@ def plot_iterations(evaluation: Evaluation) -> Figure | None:
     rows = right if len(right) > 0 else np.arange(records.n)
     chosen = rows[np.unique(records.label[rows], return_index=True)[1]][:_ROWS]
     cell = _SIDE + 2 * _MARGIN
-    pictures = [
-        [_Picture(evaluation.images[i], 0.0, f"r {records.radius[i]:.2f}", style.BLACK)]
-        + [
-            _Picture(evaluation.attacked[info.name][i], x * cell, *_verdict(evaluation, info, i))
-            for x, info in enumerate(attacks, start=1)
-        ]
-        for i in chosen
-    ]
+    pictures = [[_Picture(evaluation.images[i], 0.0, f"r {records.radius[i]:.2f}", style.BLACK)] for i in chosen]
+    for x, info in enumerate(attacks, start=1):
+        for i, row in zip(chosen, pictures, strict=True):
+            row.append(_Picture(evaluation.attacked[info.name][i], x * cell, *_verdict(evaluation, info, i)))
     title = f"The same images under {attacks[0].attack}, longer and longer"
     figure, head = _sheet(evaluation, title, records.label[chosen], pictures, _SIDE, (1 + len(attacks)) * cell)
     for x, text in enumerate(["original", *(f"{info.max_iter:,} iterations" for info in attacks)]):

@@ -1,5 +1,7 @@
-"""A training in W&B: its metrics, the path through the gap-against-accuracy plane, the certified curve."""
+"""What W&B shows: of a training its metrics and its path through the gap-against-accuracy plane; a view across runs."""
 
+import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -7,12 +9,17 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.evaluation.options import dashboard_options
+from l2nnn_lightning.evaluation.report.files import write_json
 from l2nnn_lightning.evaluation.report.plane import PlanePoint, plot_gap_plane
-from l2nnn_lightning.evaluation.tracking.runs import certified_line, in_one_line, open_run, write_run_file
+from l2nnn_lightning.evaluation.tracking.runs import certified_line, has_account, in_one_line, open_run, write_run_file
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.metrics import radius_key
 
-__all__ = ["WandbDashboard"]
+__all__ = ["WandbDashboard", "build_workspace", "run_dashboard"]
+
+_SWEPT = (("objective.init_args.omega", "omega"), ("objective.init_args.v", "v"), ("penalty_weight", "lambda"))
 
 
 class WandbDashboard(pl.Callback):
@@ -44,8 +51,7 @@ class WandbDashboard(pl.Callback):
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
-        self.project, self.name, self.offline = project, name, offline
-        self.every_n_epochs = every_n_epochs
+        self.project, self.name, self.offline, self.every_n_epochs = project, name, offline, every_n_epochs
         self.points: list[PlanePoint] = []
         self.logger: WandbLogger | None = None
         self._trains_hard = False
@@ -61,19 +67,17 @@ class WandbDashboard(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Find or open the W&B run, before anything is logged; a UserError if W&B refuses."""
-        folder = Path(trainer.default_root_dir)
+        folder, run = Path(trainer.default_root_dir), None
         self.logger = next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
-        if self.logger is not None:
+        if self.logger is None:
             if trainer.is_global_zero:
-                write_run_file(folder, self.logger.experiment)
-            return
-        run = None
-        if trainer.is_global_zero:
-            run = open_run(folder, project=self.project, name=self.name, offline=self.offline)
-            run.define_metric("trainer/global_step")
-            run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        self.logger = WandbLogger(experiment=run)
-        trainer.loggers = [*trainer.loggers, self.logger]
+                run = open_run(folder, project=self.project, name=self.name, offline=self.offline)
+                run.define_metric("trainer/global_step")
+                run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            self.logger = WandbLogger(experiment=run)
+            trainer.loggers = [*trainer.loggers, self.logger]
+        elif trainer.is_global_zero:
+            write_run_file(folder, self.logger.experiment)
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Note the mode once an epoch: the switch at the epoch's end belongs to the next one."""
@@ -143,3 +147,75 @@ class WandbDashboard(pl.Callback):
             panels["certified_curve"] = certified_line(certified, " of validation images")
         with in_one_line():
             self.logger.log_metrics(panels, step=trainer.global_step - 1)
+
+
+def build_workspace(entity: str, project: str, name: str) -> Any:
+    """Describe the workspace, a ``wandb_workspaces.workspaces.Workspace``; nothing is sent."""
+    # By name, since these packages do not export to type checkers what they export to Python.
+    wr: Any = importlib.import_module("wandb_workspaces.reports.v2")
+    ws: Any = importlib.import_module("wandb_workspaces.workspaces")
+
+    def across_runs(title: str, x: str, y: str, z: str | None = None) -> Any:
+        depth, size = None if z is None else wr.Config(z), wr.Layout(w=12, h=10)
+        return wr.ScatterPlot(title=title, x=wr.SummaryMetric(x), y=wr.SummaryMetric(y), z=depth, layout=size)
+
+    def by_epoch(title: str, *metrics: str) -> Any:
+        return wr.LinePlot(title=title, x="epoch", y=list(metrics), layout=wr.Layout(w=12, h=8))
+
+    trade_off = [
+        across_runs("validation: mean gap against accuracy", "val/accuracy", "val/gap_mean"),
+        across_runs("training: mean gap against accuracy", "train/accuracy", "train/gap_mean"),
+        across_runs("evaluation: mean gap against accuracy", "evaluation/accuracy", "evaluation/gap_mean"),
+        across_runs("validation: mean certified radius against accuracy", "val/accuracy", "val/radius_mean"),
+        wr.ParallelCoordinatesPlot(
+            title="omega, v and lambda to accuracy and gap",
+            columns=[
+                *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), display_name=text) for key, text in _SWEPT),
+                wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric("val/gap_mean"), display_name="mean gap"),
+                wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric("val/accuracy"), display_name="accuracy"),
+            ],
+            layout=wr.Layout(w=24, h=10),
+        ),
+        *(across_runs(f"gap against accuracy, depth: {t}", "val/accuracy", "val/gap_mean", k) for k, t in _SWEPT),
+    ]
+    training = [
+        wr.MediaBrowser(title="one run: gap against accuracy by epoch", media_keys=["gap_against_accuracy"]),
+        by_epoch("accuracy", "train/accuracy", "val/accuracy"),
+        by_epoch("mean gap", "train/gap_mean", "val/gap_mean"),
+        by_epoch("mean certified radius", "val/radius_mean"),
+        by_epoch("penalty (7)", "train/penalty"),
+        by_epoch("hard", "val/hard"),
+        by_epoch("learning rate", "learning_rate/0"),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=[
+            ws.Section(name="Gap against accuracy", panels=trade_off, is_open=True, pinned=True),
+            ws.Section(name="Training", panels=training, is_open=True),
+        ],
+        auto_generate_panels=True,
+    )
+
+
+def run_dashboard(args: Sequence[str]) -> None:
+    """Save the workspace; a UserError if a package or an account is missing, or W&B refuses."""
+    options = dashboard_options(args)
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise UserError("wandb-workspaces is missing: pip install wandb-workspaces")
+    if options.json is not None:
+        workspace = build_workspace(options.entity or "entity", options.project, options.name)
+        write_json(Path(options.json), workspace._spec)
+        print(f"workspace: {options.json} (not sent)")
+        return
+    if not has_account():
+        raise UserError("no W&B account is set up here: run wandb login first, or write the workspace with --json FILE")
+    import wandb
+
+    try:
+        entity = options.entity or str(wandb.Api().default_entity)
+        saved = build_workspace(entity, options.project, options.name).save()
+    except Exception as error:  # whatever the client, its server or the network say
+        raise UserError(f"W&B did not save the workspace: {' '.join(str(error).split())}") from error
+    print(f"workspace: {saved.url}")
