@@ -17,7 +17,7 @@ from l2nnn_lightning.evaluation.arguments import nearest
 from l2nnn_lightning.evaluation.measure.base import Measure
 from l2nnn_lightning.evaluation.measure.processes import StartMethod, Team, sharing_team
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
-from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, RunInfo
+from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation
 from l2nnn_lightning.evaluation.measure.subject import (
     Subject,
     attack_images,
@@ -27,7 +27,7 @@ from l2nnn_lightning.evaluation.measure.subject import (
     load_subject,
 )
 from l2nnn_lightning.evaluation.options import EvaluateOptions, evaluate_options
-from l2nnn_lightning.evaluation.report.files import hardware
+from l2nnn_lightning.evaluation.report.files import hardware, versions
 from l2nnn_lightning.evaluation.report.report import summary_rows, write_evaluation
 from l2nnn_lightning.evaluation.report.tables import rich_table
 from l2nnn_lightning.evaluation.tracking.runs import track_evaluation, tracked_folder
@@ -68,30 +68,28 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
             return {}
     records, attacks, attacked = _joined(parts)
     datamodule, certified, folder = subject.datamodule, subject.certified, run_folder_of(options.ckpt_path)
-    hparams = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in subject.classifier.hparams.items()
+    run = {
+        "dataset": datamodule.name if options.split == "test" else f"{datamodule.name} ({options.split})",
+        "checkpoint": options.ckpt_path,
+        "hard": certified.is_hard,
+        "config": {"classifier": type(subject.classifier).__name__, **subject.classifier.hparams},
+        "seed": options.seed,
+        "seconds": time.perf_counter() - started,
+        "command": shlex.join(["python", "evaluate.py", *args]),
+        "radius_kind": certified.rule.name,
+        "versions": versions(),
+        "hardware": hardware(device_of(certified)),
     }
-    run = RunInfo(
-        dataset=datamodule.name if options.split == "test" else f"{datamodule.name} ({options.split})",
-        checkpoint=str(options.ckpt_path),
-        hard=certified.is_hard,
-        config={"classifier": type(subject.classifier).__name__, **hparams},
-        seed=options.seed,
-        seconds=time.perf_counter() - started,
-        command=shlex.join(["python", "evaluate.py", *args]),
-        radius_kind=certified.rule.name,
-        hardware=hardware(device_of(certified)),
-    )
     evaluation = Evaluation(
         records,
-        subject.images,
         run,
+        subject.images,
         options.radius_values,
         attacks,
         attacked,
-        datamodule.label_names,
-        whole,
-        None if folder is None else folder / "metrics.csv",
+        label_names=datamodule.label_names,
+        whole=whole,
+        metrics_csv=None if folder is None else folder / "metrics.csv",
     )
     try:
         results = write_evaluation(output, evaluation)

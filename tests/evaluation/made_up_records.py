@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
-from l2nnn_lightning.evaluation.measure.results import Evaluation, RunInfo
+from l2nnn_lightning.evaluation.measure.results import Evaluation
 
 ATTACKS = (
     AttackInfo("cw", "L2", eps=3.0, max_iter=1000, minimum_norm=True),
@@ -54,19 +54,19 @@ def made_up_images(n: int, channels: int = 1) -> torch.Tensor:
     return torch.randint(0, 256, (n, channels, 8, 8), dtype=torch.uint8, generator=generator)
 
 
-def made_up_run(*, hard: bool = True) -> RunInfo:
-    return RunInfo(
-        dataset="made-up digits",
-        checkpoint="runs/demo/0/checkpoints/best.ckpt",
-        hard=hard,
-        config={"width": 64, "loss": {"omega": 0.5}},
-        seed=7,
-        seconds=12.25,
-        command="python evaluate.py --ckpt_path runs/demo/0/checkpoints/best.ckpt",
-        radius_kind="g/2" if hard else "none",
-        versions={"torch": "2.99"},
-        hardware="2 CPU cores",
-    )
+def made_up_run(*, hard: bool = True) -> dict[str, Any]:
+    return {
+        "dataset": "made-up digits",
+        "checkpoint": "runs/demo/0/checkpoints/best.ckpt",
+        "hard": hard,
+        "config": {"width": 64, "loss": {"omega": 0.5}},
+        "seed": 7,
+        "seconds": 12.25,
+        "command": "python evaluate.py --ckpt_path runs/demo/0/checkpoints/best.ckpt",
+        "radius_kind": "g/2" if hard else "none",
+        "versions": {"torch": "2.99"},
+        "hardware": "2 CPU cores",
+    }
 
 
 def made_up_evaluation(records: Records | None = None, **parts: Any) -> Evaluation:

@@ -50,11 +50,6 @@ def test_concatenating_a_sample_twice_is_refused() -> None:
         Records.concatenate([records.select(slice(0, 5)), records.select(slice(4, 9))])
 
 
-def test_concatenating_different_columns_is_refused() -> None:
-    with pytest.raises(ValueError, match="same columns"):
-        Records.concatenate([made_up_records(4), made_up_records(4, box=True)])
-
-
 def test_a_float64_radius_is_never_rounded_up() -> None:
     radius = torch.rand(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     n = torch.arange(1000)

@@ -81,6 +81,7 @@ class Records:
         gap: (N,) confidence gap, largest minus second largest logit.
         radius: (N,) certified L2 radius in pixel units, valid in the whole space; 0 where nothing is proved.
         radius_box: (N,) the same for images whose pixels stay in [0, 1], where known.
+        proved: (N,) the larger of both, for such images.
         attacks: what each attack did, by its name; columns ``NAME_broken``, ``NAME_norm`` and perhaps
             ``NAME_prediction``.
 
@@ -110,6 +111,7 @@ class Records:
         for name in _REQUIRED:
             setattr(self, name, self.get(name))
         self.radius_box: FloatArray | None = self.get("radius_box")
+        self.proved = self.radius if self.radius_box is None else np.maximum(self.radius, self.radius_box)
         self.correct: BoolArray = np.equal(self.prediction, self.label)
         self.attacks: dict[str, AttackRecords] = {
             name: AttackRecords(*(self.get(f"{name}_{what}") for what in AttackRecords._fields))  # type: ignore[arg-type]
@@ -137,15 +139,8 @@ class Records:
 
     @classmethod
     def concatenate(cls, shards: Iterable["Records"]) -> "Records":
-        """Join the records of several processes, at least one, sorted by index.
-
-        Raises:
-            ValueError: if two hold the same sample, or they differ in columns.
-        """
-        frames = [shard.frame for shard in shards]
-        if any(list(frame) != list(frames[0]) for frame in frames):
-            raise ValueError(f"records to join must have the same columns, got {[list(frame) for frame in frames]}")
-        return cls(pd.concat(frames).sort_values("index"))
+        """Join the records of several processes, which hold different samples, sorted by index."""
+        return cls(pd.concat([shard.frame for shard in shards]).sort_values("index"))
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> "Records":
         """Add columns, or replace them."""
@@ -218,9 +213,7 @@ def check_sound(records: Records, attacks: Iterable[AttackInfo]) -> None:
     Raises:
         CertificateViolation: naming the sample, its radius and the attack's norm.
     """
-    radius = records.radius.astype(np.float64)
-    if records.radius_box is not None:
-        radius = np.maximum(radius, records.radius_box)
+    radius = records.proved.astype(np.float64)
     for info in attacks:
         if info.norm != "L2":
             continue

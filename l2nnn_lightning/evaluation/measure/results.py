@@ -1,7 +1,7 @@
 """What an evaluation found, and its numbers, each computed from the records alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,9 @@ from l2nnn_lightning.evaluation.measure.hybrid import Hybrid
 from l2nnn_lightning.evaluation.measure.jacobian import Jacobian
 from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, BoolArray, Records, rounding_slack
-from l2nnn_lightning.evaluation.report.files import hardware, versions
 from l2nnn_lightning.training.metrics import radius_key
 
-__all__ = ["MEASURES", "Evaluation", "RunInfo", "certified_accuracy", "gap_bins", "robust_accuracy", "summarize"]
+__all__ = ["MEASURES", "Evaluation", "certified_accuracy", "gap_bins", "robust_accuracy", "summarize"]
 
 #: What there is to measure on request, in the order of its rows.
 MEASURES: tuple[type[Measure], ...] = (Jacobian, Hybrid, NoisyLabels)
@@ -28,31 +27,14 @@ RadiusKind = Literal["radius", "radius_box"]
 
 
 @dataclass(frozen=True)
-class RunInfo:
-    """Where an evaluation's records come from, under the names of ``results.json``.
-
-    Only a network that is ``hard`` proves anything, by the rule ``radius_kind``. The configuration is that of the
-    training, in plain values; the command, the seed and the time are those of the evaluation.
-    """
-
-    dataset: str
-    checkpoint: str
-    hard: bool
-    config: Mapping[str, Any]
-    seed: int
-    seconds: float
-    command: str
-    radius_kind: str
-    versions: Mapping[str, str] = field(default_factory=versions)
-    hardware: str = field(default_factory=hardware)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What was evaluated, and what was found: everything that results, figures and reports are made from.
 
     Args:
         records: at least one.
+        run: what ``results.json`` says of where they come from: ``dataset``, ``checkpoint``, ``hard``, whether its
+            certificates hold, by the rule ``radius_kind``, ``config`` of the training, ``seed``, ``seconds``,
+            ``command``, ``versions`` and ``hardware``.
         images: (N, C, H, W) in the order of the records, uint8 in [0, 255] or floating in [0, 1].
         radii: L2 radii at which to report the certified accuracy, in pixel units, at least one.
         attacked: by an attack's name what it made of ``images``; the original where it failed.
@@ -61,12 +43,12 @@ class Evaluation:
         metrics_csv: the ``metrics.csv`` of the training, drawn if it can be read.
 
     Raises:
-        ValueError: if records, images and attacks do not fit together, or a network that is not hard has radii.
+        ValueError: if a network that is not hard has radii.
     """
 
     records: Records
+    run: Mapping[str, Any]
     images: Images
-    run: RunInfo
     radii: Sequence[float]
     attacks: Sequence[AttackInfo] = ()
     attacked: Mapping[str, Images] = field(default_factory=dict)
@@ -75,16 +57,7 @@ class Evaluation:
     metrics_csv: Path | str | None = None
 
     def __post_init__(self) -> None:
-        records, names = self.records, [attack.name for attack in self.attacks]
-        if records.n == 0 or not self.radii:
-            raise ValueError("evaluate at least one sample, at one radius or more")
-        if set(names) != set(records.attacks):
-            raise ValueError(f"the records hold the attacks {sorted(records.attacks)}, got {names}")
-        for images in (self.images, *self.attacked.values()):
-            if images.ndim != 4 or len(images) != records.n:
-                raise ValueError(f"images must be ({records.n}, C, H, W) as the records, got {tuple(images.shape)}")
-        boxed = records.radius if records.radius_box is None else records.radius_box
-        if not self.run.hard and (records.radius.any() or boxed.any()):
+        if not self.run["hard"] and self.records.proved.any():
             raise ValueError("a network in penalty mode proves nothing, but the records hold radii above 0")
 
     def name(self, label: int) -> str:
@@ -141,7 +114,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     """
     records = evaluation.records
     results: dict[str, Any] = {
-        **asdict(evaluation.run),
+        **evaluation.run,
         "n": records.n,
         "accuracy": float(records.correct.mean()),
         "gap_mean": float(records.gap.mean(dtype=np.float64)),

@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from rich.console import Console
@@ -121,8 +120,7 @@ def attack_images(
     """
     network, device = certified.network, device_of(certified)
     # No attack leaves the box [0, 1], so the radius inside it is proof enough.
-    proof = records.radius if records.radius_box is None else np.maximum(records.radius, records.radius_box)
-    radii, labels = (torch.tensor(column, device=device) for column in (proof, records.label))
+    radii, labels = (torch.tensor(column, device=device) for column in (records.proved, records.label))
     infos: list[AttackInfo] = []
     made: dict[str, Tensor] = {}
     for name, max_iter in product(options.attack_names, options.budgets or (None,)):

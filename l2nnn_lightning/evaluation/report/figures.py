@@ -107,7 +107,7 @@ def plot_accuracy_by_gap(bins: pd.DataFrame, radius: float) -> Figure:
 def _largest_radius(records: Records, radii: Sequence[float], attacks: Sequence[AttackInfo]) -> float:
     """Choose where the horizontal axis ends: past the asked radii, and where the curves have come down."""
     ends = [1.05 * radius for radius in radii] + [1.05 * attack.eps for attack in attacks]
-    ends += [float(column.max()) for column in (records.radius, records.radius_box) if column is not None]
+    ends.append(float(records.proved.max()))
     for attack in attacks:
         norm = records.attacks[attack.name].norm
         if attack.minimum_norm and np.isfinite(norm).any():
