@@ -222,19 +222,6 @@ def test_folder_with_a_corrupt_image_is_refused(finished: Path, images: Path, te
     assert not Path("out").exists()
 
 
-def test_images_of_another_size_are_refused(finished: Path, images: Path, terminal: Terminal) -> None:
-    from PIL import Image
-
-    shutil.copytree(images, "larger")
-    for path in Path("larger").rglob("*.png"):
-        with Image.open(path) as image:
-            image.resize((9, 9)).save(path)
-    checkpoint = str(finished / "checkpoints" / "best.ckpt")
-    line = terminal.error_line(cli.evaluate, "--ckpt_path", checkpoint, "--root", "larger", "--output", "out")
-    assert "images of (1, 9, 9), the checkpoint 3 and (1, 6, 6)" in line
-    assert not Path("out").exists()
-
-
 @pytest.mark.parametrize("damage", ["hyperparameters", "weights", "kind", "header"])
 def test_checkpoint_that_contradicts_itself_is_refused(finished: Path, terminal: Terminal, damage: str) -> None:
     checkpoint = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)

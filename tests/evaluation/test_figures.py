@@ -163,14 +163,7 @@ def test_history_merges_the_rows_of_an_epoch_and_marks_the_switch(tmp_path: Path
         ["0,9,,,0.5,2.0,0.0", "0,9,0.4,2.1,,,", "1,19,,,0.8,1.0,1.0", "1,19,0.7,1.1,,,", "2,29,,,0.9,1.5,1.0"],
     )
     history = read_history(path)
-    assert history.loc[1].to_dict() == {
-        "step": 19,
-        "train/accuracy": 0.7,
-        "train/gap_mean": 1.1,
-        "val/accuracy": 0.8,
-        "val/gap_mean": 1.0,
-        "val/hard": 1.0,
-    }
+    assert history.loc[1].tolist() == [19, 0.7, 1.1, 0.8, 1.0, 1.0]
     figure = plot_history(history)
     assert figure is not None
     x, validation = curve(figure, "validation")
@@ -186,7 +179,6 @@ def test_history_without_accuracy_and_gap_draws_nothing() -> None:
     assert plot_history(pd.DataFrame({"train/loss": [1.0]})) is None
 
 
-def test_reading_a_damaged_history_names_it(tmp_path: Path) -> None:
+def test_a_damaged_or_missing_history_is_empty(tmp_path: Path) -> None:
     path = metrics_csv(tmp_path / "metrics.csv", ["0,9,zero"])
-    with pytest.raises(ValueError, match=r"metrics\.csv is not a table of metrics"):
-        read_history(path)
+    assert all(read_history(file).empty for file in (path, tmp_path / "none.csv", None))

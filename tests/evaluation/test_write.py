@@ -1,4 +1,8 @@
+"""What an evaluation leaves behind: files in one step, tables, the report."""
+
+import io
 import json
+import math
 import re
 from pathlib import Path
 
@@ -6,9 +10,104 @@ import numpy as np
 import pytest
 import torch
 from made_up_records import ATTACKS, made_up_evaluation, made_up_images, made_up_records, made_up_run
+from rich.console import Console
 
 from l2nnn_lightning.evaluation.measure.records import CertificateViolation, Records
-from l2nnn_lightning.evaluation.report.report import bin_radius, write_evaluation
+from l2nnn_lightning.evaluation.measure.results import gap_bins, summarize
+from l2nnn_lightning.evaluation.report.files import hardware, versions, write_json, write_text
+from l2nnn_lightning.evaluation.report.report import bin_radius, bin_rows, summary_rows, write_evaluation
+from l2nnn_lightning.evaluation.report.tables import markdown_table, rich_table
+
+
+def test_json_is_strict_sorted_and_free_of_nan(tmp_path: Path) -> None:
+    values = {"z": math.nan, "a": [1.5, math.inf, (2, True)], "m": {"path": Path("a/b"), "none": None, "é": "ü"}}
+    write_json(tmp_path / "new" / "results.json", values)
+    text = (tmp_path / "new" / "results.json").read_text(encoding="utf-8")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    parsed = json.loads(text, parse_constant=refuse)
+    assert parsed == {
+        "a": [1.5, None, [2, True]],
+        "m": {"none": None, "path": str(Path("a/b")), "é": "ü"},
+        "z": None,
+    }
+    assert list(parsed) == ["a", "m", "z"]
+    assert text.endswith("}\n")
+
+
+def test_what_json_cannot_hold_is_refused_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.md"
+    write_text(path, "old")
+
+    def interrupt(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_versions_and_hardware_name_what_numbers_depend_on() -> None:
+    import torch
+
+    found = versions()
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"python", "l2nnn-lightning", "numpy"} <= set(found)
+    assert "CPU core" in hardware()
+
+
+def test_terminal_and_markdown_show_the_same_numbers() -> None:
+    records = made_up_records(200, attacked=True, box=True)
+    results = summarize(made_up_evaluation(records))
+    rows = summary_rows(results)
+    terminal = io.StringIO()
+    Console(width=120, file=terminal).print(rich_table("Evaluation", *rows))
+    markdown = markdown_table(*rows)
+    for name, value in rows[1]:
+        assert name in terminal.getvalue()
+        assert value in terminal.getvalue()
+        assert f"| {name} | {value} |" in markdown
+    shown = dict(rows[1])
+    assert shown["accuracy"] == f"{100 * results['accuracy']:.1f}%"
+    assert shown["certified accuracy, L2 radius 1.58"] == f"{100 * results['certified']['1.58']:.1f}%"
+    assert shown["accuracy under cw, L2 eps 3, 1000 iterations"] == f"{100 * results['attacks'][0]['accuracy']:.1f}%"
+
+
+def test_penalty_mode_shows_no_certified_number() -> None:
+    results = summarize(made_up_evaluation(made_up_records(20, hard=False), run=made_up_run(hard=False)))
+    shown = dict(summary_rows(results)[1])
+    assert shown["certified accuracy"] == "penalty mode: nothing is proved"
+    assert not any("radius" in name for name in shown)
+
+
+def test_bin_table_has_a_row_per_bin_and_a_column_per_attack() -> None:
+    bins = gap_bins(made_up_evaluation(made_up_records(200, attacked=True)), 1.0)
+    header, rows = bin_rows(bins, 1.0)
+    assert header[3:] == ("accuracy", "certified @1", "under cw", "under pgd_l2", "under pgd_linf")
+    assert len(rows) == 10
+    assert {len(row) for row in rows} == {len(header)}
+    assert rows[0][3] == f"{100 * bins['accuracy'][0]:.1f}%"
+
+
+def test_markdown_escapes_what_would_split_a_cell() -> None:
+    lines = markdown_table(("a", "b"), [("x|y", "1")]).splitlines()
+    assert lines == ["| a | b |", "|:---|---:|", "| x\\|y | 1 |"]
+
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -23,7 +23,7 @@ from l2nnn_lightning.nn.certificates import confidence_gap
 from l2nnn_lightning.nn.precision import full_precision
 from l2nnn_lightning.training.checkpoints import Checkpoint
 
-__all__ = ["Hybrid", "HybridRecords", "hybrid_records", "measure_hybrid", "plot_hybrid"]
+__all__ = ["Hybrid", "HybridRecords", "hybrid_records", "measure_hybrid"]
 
 # Thresholds of the curve, beside 0: those that delegate about these fractions of the images.
 _DELEGATED = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
@@ -82,9 +82,32 @@ class Hybrid(Measure):
         return [(f"hybrid, threshold {numbers['threshold']:g}: {name}", percent(a)) for name, a in shares.items()]
 
     @staticmethod
-    def figure(numbers: Mapping[str, Any], history: History) -> Figure | None:  # noqa: ARG004
-        """Draw what :func:`plot_hybrid` draws."""
-        return plot_hybrid(numbers)
+    def figure(numbers: Mapping[str, Any], history: History) -> Figure:  # noqa: ARG004
+        """Draw natural and certified accuracy against the fraction of delegated images."""
+        figure = style.new_figure(8.6, 3.6)
+        natural, proved = figure.subplots(1, 2)
+        curve = sorted(numbers["curve"], key=lambda point: float(point["delegated"]))
+        delegated = [100 * point["delegated"] for point in curve]
+        accuracy = [100 * point["accuracy"] for point in curve]
+        natural.plot(delegated, accuracy, "o-", color=style.BLUE, markersize=3, label="hybrid")
+        threshold = f"threshold {numbers['threshold']:g}"
+        natural.plot(
+            100 * numbers["delegated"], 100 * numbers["accuracy"], "s", color=style.VERMILLION, label=threshold
+        )
+        natural.axhline(100 * numbers["l2nnn_accuracy"], color=style.GREY, linestyle=":", label="L2NNN alone")
+        natural.axhline(100 * numbers["fallback_accuracy"], color=style.GREY, linestyle="--", label="fallback alone")
+        for radius, colour in zip(numbers["certified"], (style.BLUE, *style.ATTACK_COLOURS), strict=False):
+            values = [100 * point["certified"][radius] for point in curve]
+            proved.plot(delegated, values, "o-", color=colour, markersize=3)
+            proved.annotate(radius, (delegated[0], values[0]), xytext=(-14, -2), textcoords="offset points", fontsize=7)
+        proved.margins(x=0.09)
+        proved.set_title("by L2 radius, of all images", fontsize=8, color=style.GREY)
+        style.tidy(natural, x="delegated", y="natural accuracy")
+        style.tidy(proved, x="delegated", y="certified accuracy of the kept part")
+        for axis in (natural.xaxis, natural.yaxis, proved.xaxis, proved.yaxis):
+            axis.set_major_formatter(style.PERCENT)
+        style.legend_above(figure, natural, columns=4)
+        return figure
 
 
 @dataclass(frozen=True)
@@ -159,32 +182,6 @@ def _at(records: HybridRecords, threshold: float, radii: Sequence[float]) -> dic
         "certified": certified,
         "certified_kept": {key: value / share for key, value in certified.items()} if kept.any() else None,
     }
-
-
-def plot_hybrid(hybrid: Mapping[str, Any]) -> Figure:
-    """Draw, from :func:`measure_hybrid`, natural and certified accuracy against the fraction of delegated images."""
-    figure = style.new_figure(8.6, 3.6)
-    natural, proved = figure.subplots(1, 2)
-    curve = sorted(hybrid["curve"], key=lambda point: float(point["delegated"]))
-    delegated = [100 * point["delegated"] for point in curve]
-    accuracy = [100 * point["accuracy"] for point in curve]
-    natural.plot(delegated, accuracy, "o-", color=style.BLUE, markersize=3, label="hybrid")
-    threshold = f"threshold {hybrid['threshold']:g}"
-    natural.plot(100 * hybrid["delegated"], 100 * hybrid["accuracy"], "s", color=style.VERMILLION, label=threshold)
-    natural.axhline(100 * hybrid["l2nnn_accuracy"], color=style.GREY, linestyle=":", label="L2NNN alone")
-    natural.axhline(100 * hybrid["fallback_accuracy"], color=style.GREY, linestyle="--", label="fallback alone")
-    for radius, colour in zip(hybrid["certified"], (style.BLUE, *style.ATTACK_COLOURS), strict=False):
-        values = [100 * point["certified"][radius] for point in curve]
-        proved.plot(delegated, values, "o-", color=colour, markersize=3)
-        proved.annotate(radius, (delegated[0], values[0]), xytext=(-14, -2), textcoords="offset points", fontsize=7)
-    proved.margins(x=0.09)
-    proved.set_title("by L2 radius, of all images", fontsize=8, color=style.GREY)
-    style.tidy(natural, x="delegated", y="natural accuracy")
-    style.tidy(proved, x="delegated", y="certified accuracy of the kept part")
-    for axis in (natural.xaxis, natural.yaxis, proved.xaxis, proved.yaxis):
-        axis.set_major_formatter(style.PERCENT)
-    style.legend_above(figure, natural, columns=4)
-    return figure
 
 
 @torch.no_grad()

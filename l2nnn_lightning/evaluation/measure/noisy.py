@@ -18,7 +18,7 @@ from l2nnn_lightning.evaluation.report import style
 from l2nnn_lightning.evaluation.report.plane import History, draw_plane, stage_points
 from l2nnn_lightning.evaluation.report.tables import Row, percent
 
-__all__ = ["NoisyLabels", "measure_part", "plot_noisy"]
+__all__ = ["NoisyLabels", "measure_part"]
 
 _PARTS = {
     "train": "training images",
@@ -85,8 +85,25 @@ class NoisyLabels(Measure):
 
     @staticmethod
     def figure(numbers: Mapping[str, Any], history: History) -> Figure | None:  # noqa: ARG004
-        """Draw what :func:`plot_noisy` draws."""
-        return plot_noisy(history)
+        """Draw accuracy on clean and on changed training labels by epoch, and the mean gap against the noisy accuracy.
+
+        None where the run was not watched by the callback ``NoisyLabelMonitor``.
+        """
+        curves = [(history[key].dropna(), *look) for key, *look in _CURVES if key in history]
+        if not curves:
+            return None
+        figure = style.new_figure(8.6, 3.6)
+        by_epoch, plane = figure.subplots(1, 2)
+        for curve, name, colour, marker in curves:
+            by_epoch.plot(curve.index, 100 * curve, color=colour, marker=marker, markersize=3.5, label=name)
+        draw_plane(plane, [point._replace(hard=False) for point in stage_points(history, "train")])
+        by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style.tidy(by_epoch, x="epoch", y="fraction of a sample of training images")
+        plane.set_xlabel("accuracy on the noisy training labels")
+        plane.set_title("large mark: last epoch", fontsize=style.SMALL, color=style.GREY)
+        by_epoch.yaxis.set_major_formatter(style.PERCENT)
+        style.legend_above(figure, by_epoch, columns=3)
+        return figure
 
 
 def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor) -> dict[str, Any] | None:
@@ -104,25 +121,3 @@ def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor
         "accuracy_clean": float((prediction == images.clean_labels.cpu())[rows].double().mean()),
         "gap_mean": float(np.mean(gap[rows].double().numpy())),
     }
-
-
-def plot_noisy(history: History) -> Figure | None:
-    """Draw accuracy on clean and on changed training labels by epoch, and the mean gap against the noisy accuracy.
-
-    None where the run was not watched by the callback ``NoisyLabelMonitor``.
-    """
-    curves = [(history[key].dropna(), *look) for key, *look in _CURVES if key in history]
-    if not curves:
-        return None
-    figure = style.new_figure(8.6, 3.6)
-    by_epoch, plane = figure.subplots(1, 2)
-    for curve, name, colour, marker in curves:
-        by_epoch.plot(curve.index, 100 * curve, color=colour, marker=marker, markersize=3.5, label=name)
-    draw_plane(plane, [point._replace(hard=False) for point in stage_points(history, "train")])
-    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
-    style.tidy(by_epoch, x="epoch", y="fraction of a sample of training images")
-    plane.set_xlabel("accuracy on the noisy training labels")
-    plane.set_title("large mark: last epoch", fontsize=style.SMALL, color=style.GREY)
-    by_epoch.yaxis.set_major_formatter(style.PERCENT)
-    style.legend_above(figure, by_epoch, columns=3)
-    return figure

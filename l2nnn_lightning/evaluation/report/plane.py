@@ -30,18 +30,13 @@ class PlanePoint(NamedTuple):
     gap_mean: float
 
 
-def read_history(path: Path | str) -> History:
-    """Read a Lightning ``metrics.csv``.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a table of numbers with a column ``epoch``.
-    """
+def read_history(path: Path | str | None) -> History:
+    """Read a Lightning ``metrics.csv``; a missing or damaged one costs its figures, not the hours of the attacks."""
     try:
-        history = pd.read_csv(path).astype(float).groupby("epoch").last()
+        history = History() if path is None else pd.read_csv(path).astype(float).groupby("epoch").last()
         return history.set_index(history.index.astype(int))
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a table of metrics by epoch: {error}") from error
+    except (FileNotFoundError, ValueError, KeyError):
+        return History()
 
 
 def stage_points(history: History, stage: str) -> list[PlanePoint]:

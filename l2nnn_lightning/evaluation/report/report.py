@@ -12,7 +12,7 @@ from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, gap
 from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
 from l2nnn_lightning.evaluation.report.files import write_json, write_text
 from l2nnn_lightning.evaluation.report.gallery import plot_gallery, plot_iterations
-from l2nnn_lightning.evaluation.report.plane import History, plot_history, read_history
+from l2nnn_lightning.evaluation.report.plane import plot_history, read_history
 from l2nnn_lightning.evaluation.report.tables import Row, markdown_table, percent, radius_name
 
 __all__ = ["bin_radius", "bin_rows", "summary_rows", "write_evaluation"]
@@ -57,7 +57,7 @@ def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str
     results = summarize(evaluation)
     radius = bin_radius(evaluation)
     bins = gap_bins(evaluation, radius)
-    history = _history(evaluation.metrics_csv)
+    history = read_history(evaluation.metrics_csv)
     figures: dict[str, Figure | None] = {
         "accuracy_by_radius": plot_accuracy_by_radius(evaluation),
         "accuracy_by_gap": plot_accuracy_by_gap(bins, radius),
@@ -135,14 +135,6 @@ def _measured(results: Mapping[str, Any], *, before_attacks: bool) -> list[Row]:
 def _why_unproved(results: Mapping[str, Any]) -> str:
     ordinary = results["config"].get("classifier") == "OrdinaryClassifier"
     return f"{'ordinary network' if ordinary else 'penalty mode'}: nothing is proved"
-
-
-def _history(metrics_csv: Path | str | None) -> History:
-    """Read the history; a damaged one costs its figures, not the hours that the attacks took."""
-    try:
-        return History() if metrics_csv is None else read_history(metrics_csv)
-    except (FileNotFoundError, ValueError):
-        return History()
 
 
 def _report(results: Mapping[str, Any], bins: pd.DataFrame, radius: float, figures: Sequence[str]) -> str:
