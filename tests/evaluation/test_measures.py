@@ -14,7 +14,6 @@ from made_up_training import make_classifier, make_trainer
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
-from l2nnn_lightning.data import ImageSet
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.measure.hybrid import (
     Hybrid,
@@ -24,6 +23,7 @@ from l2nnn_lightning.evaluation.measure.hybrid import (
 )
 from l2nnn_lightning.evaluation.measure.jacobian import jacobian_norms
 from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels, measure_part
+from l2nnn_lightning.evaluation.measure.records import Records
 from l2nnn_lightning.evaluation.measure.subject import Subject
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.evaluation.report.plane import read_history
@@ -71,15 +71,14 @@ def test_logits_of_an_l2nnn_are_nonexpansive_one_by_one():
 
 
 def test_parts_are_counted_by_hand() -> None:
-    images = ImageSet(
-        torch.zeros(4, 1, 1, 1, dtype=torch.uint8), torch.tensor([1, 1, 2, 0]), torch.tensor([1, 0, 2, 2])
-    )
-    prediction, gap = torch.tensor([1, 0, 0, 0]), torch.tensor([1.0, 2.0, 3.0, 6.0])
-    changed = measure_part(images, prediction, gap, images.is_mislabeled)
-    assert changed == {"n": 2, "accuracy": 0.5, "accuracy_clean": 0.5, "gap_mean": 4.0}
-    clean = measure_part(images, prediction, gap, ~images.is_mislabeled)
-    assert clean == {"n": 2, "accuracy": 0.5, "accuracy_clean": 0.5, "gap_mean": 2.0}
-    assert measure_part(images, prediction, gap, torch.zeros(4, dtype=torch.bool)) is None
+    prediction, gap, given = torch.tensor([1, 0, 0, 0]), torch.tensor([1.0, 2.0, 3.0, 6.0]), torch.tensor([1, 1, 2, 0])
+    records = Records.from_tensors(index=torch.arange(4), label=given, prediction=prediction, gap=gap, radius=gap)
+    original = np.array([1, 0, 2, 2])
+    is_changed = given.numpy() != original
+    expected = {"n": 2, "accuracy": 0.5, "accuracy_clean": 0.5}
+    assert measure_part(records, original, is_changed) == {**expected, "gap_mean": 4.0}
+    assert measure_part(records, original, ~is_changed) == {**expected, "gap_mean": 2.0}
+    assert measure_part(records, original, np.zeros(4, bool)) is None
 
 
 def measure(classifier: Classifier, datamodule: StripesDataModule, batch_size: int) -> dict[str, Any]:

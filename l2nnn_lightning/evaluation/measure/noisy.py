@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
-from l2nnn_lightning.data import ImageSet
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.measure.base import Measure
-from l2nnn_lightning.evaluation.measure.subject import Subject, certify_all
+from l2nnn_lightning.evaluation.measure.records import BoolArray, IntArray, Records
+from l2nnn_lightning.evaluation.measure.subject import Subject, certify_images
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.evaluation.report import style
 from l2nnn_lightning.evaluation.report.plane import History, draw_plane, stage_points
@@ -65,8 +64,10 @@ class NoisyLabels(Measure):
         parts = {"train": torch.ones_like(changed), "train_clean": ~changed, "train_changed": changed}
         splits = [(train, parts)] if val is None else [(train, parts), (val, {"val": torch.ones(len(val)).bool()})]
         for images, rows in splits:
-            (prediction, gap, _), _ = certify_all(subject.certified, torch.split(images.images, subject.batch_size))
-            found |= {name: measure_part(images, prediction, gap, part) for name, part in rows.items()}
+            pixels, labels, size = images.images, images.labels, subject.batch_size
+            records = certify_images(subject.certified, pixels, labels, size, in_box=False)
+            clean = images.clean_labels.cpu().numpy()
+            found |= {name: measure_part(records, clean, part.numpy()) for name, part in rows.items()}
         return found
 
     @staticmethod
@@ -106,18 +107,18 @@ class NoisyLabels(Measure):
         return figure
 
 
-def measure_part(images: ImageSet, prediction: Tensor, gap: Tensor, rows: Tensor) -> dict[str, Any] | None:
-    """Measure one part of a split, bool (N,), given what is predicted, (N,), with which gap, (N,).
+def measure_part(records: Records, clean_labels: IntArray, rows: BoolArray) -> dict[str, Any] | None:
+    """Measure one part of a split, bool (N,), whose original labels are known, (N,).
 
     Returns:
         ``n``; ``accuracy`` against the labels as given, noise included; ``accuracy_clean`` against the original ones;
         ``gap_mean``. None where no row is chosen.
     """
-    if not bool(rows.any()):
+    if not rows.any():
         return None
     return {
         "n": int(rows.sum()),
-        "accuracy": float((prediction == images.labels.cpu())[rows].double().mean()),
-        "accuracy_clean": float((prediction == images.clean_labels.cpu())[rows].double().mean()),
-        "gap_mean": float(np.mean(gap[rows].double().numpy())),
+        "accuracy": float(records.correct[rows].mean()),
+        "accuracy_clean": float((records.prediction == clean_labels)[rows].mean()),
+        "gap_mean": float(records.gap[rows].mean(dtype=np.float64)),
     }

@@ -20,11 +20,10 @@ from l2nnn_lightning.evaluation.arguments import nearest
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.models.base import Certified
-from l2nnn_lightning.nn.certificates import Certificate
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier
 
-__all__ = ["Subject", "attack_images", "certify_all", "certify_images", "device_of", "in_run_folder", "load_subject"]
+__all__ = ["Subject", "attack_images", "certify_images", "device_of", "in_run_folder", "load_subject"]
 
 T = TypeVar("T")
 
@@ -75,35 +74,25 @@ def in_run_folder(ckpt_path: str) -> Path:
     return folder
 
 
-def certify_all(
-    certified: Certified, batches: Iterable[Tensor], *, in_box: bool = False
-) -> tuple[Certificate, Tensor | None]:
-    """Predict and prove, batch by batch, uint8 (B, C, H, W), of which there is at least one.
-
-    Returns:
-        What is proved of all images, in their order, on the CPU; the radii inside the image box if wanted, or None.
-    """
-    device = device_of(certified)
-    certificates: list[Certificate] = []
-    boxes: list[Tensor] = []
-    for batch in batches:
-        image = to_float(batch, device)
-        certificate, box = certified.in_box(image) if in_box else (certified(image), None)
-        certificates.append(Certificate(*(part.cpu() for part in certificate)))
-        boxes += [] if box is None else [box.cpu()]
-    whole = Certificate(*(torch.cat(parts) for parts in zip(*certificates, strict=True)))
-    return whole, torch.cat(boxes) if boxes else None
-
-
 def certify_images(
-    certified: Certified, images: Tensor, labels: Tensor, batch_size: int, *, index: Tensor | None = None
+    certified: Certified,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    *,
+    index: Tensor | None = None,
+    in_box: bool = True,
 ) -> Records:
-    """Predict and certify images (N, C, H, W), uint8; ``index`` (N,) are their positions in the data set."""
-    batches = watched(torch.split(images, batch_size), "certify")
-    (prediction, gap, radius), box = certify_all(certified, batches, in_box=True)
-    columns = {"index": torch.arange(len(images)) if index is None else index, "label": labels}
-    columns |= {"prediction": prediction, "gap": gap, "radius": radius}
-    return Records.from_tensors(**columns, **({} if box is None else {"radius_box": box}))
+    """Predict and certify images (N, C, H, W), uint8, at positions (N,) of the data set, inside the image box too."""
+    parts: dict[str, list[Tensor]] = {}
+    for batch in watched(torch.split(images, batch_size), "certify"):
+        image = to_float(batch, device_of(certified))
+        (prediction, gap, radius), box = certified.in_box(image) if in_box else (certified(image), None)
+        found = {"prediction": prediction, "gap": gap, "radius": radius, **({} if box is None else {"radius_box": box})}
+        for name, column in found.items():
+            parts.setdefault(name, []).append(column.cpu())
+    index = torch.arange(len(images)) if index is None else index
+    return Records.from_tensors(index=index, label=labels, **{name: torch.cat(part) for name, part in parts.items()})
 
 
 def attack_images(
