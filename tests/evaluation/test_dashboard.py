@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from terminal import Terminal
 
 from l2nnn_lightning.__main__ import main
 
 # wandb-workspaces writes its models in the manner of an older pydantic.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def _no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
 def test_gap_is_shown_against_accuracy_across_runs(tmp_path: Path) -> None:
@@ -37,14 +29,3 @@ def test_gap_is_shown_against_accuracy_across_runs(tmp_path: Path) -> None:
     }
     plotted = {metric for panel in sections["Training"] for metric in panel["config"].get("metrics", [])}
     assert {"val/accuracy", "val/gap_mean", "val/radius_mean", "train/penalty", "val/hard"} <= plotted
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ([], "no W&B account is set up here: run wandb login first"),
-        (["--projcet", "1"], "unrecognized arguments: --projcet 1: did you mean --project?"),
-    ],
-)
-def test_what_cannot_be_sent_is_one_line(args: list[str], message: str, terminal: Terminal) -> None:
-    assert message in terminal.error_line(main, "dashboard", *args)

@@ -16,11 +16,6 @@ from l2nnn_lightning.evaluation.predict import run_predict
 from l2nnn_lightning.training.checkpoints import Checkpoint
 
 
-@pytest.fixture(scope="module")
-def checkpoint(finished: Path) -> str:
-    return str(finished / "checkpoints" / "best.ckpt")
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five grey PNGs of 6x6 pixels, one of them in a folder of its own."""
@@ -110,23 +105,3 @@ def test_one_bad_file_is_one_line_and_the_others_are_predicted(
     out, err = terminal.read()
     assert len(rows(out)) == 3
     assert "2 of 5 images were left out; the first: " in err
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--ckpt_path", "nowhere.ckpt", "x.png"], "there is no checkpoint nowhere.ckpt"),
-        (["--ckpt_path", "CKPT", "x.png"], "x.png cannot be read as an image"),
-        (["--ckpt_path", "CKPT", "EMPTY"], "holds no images"),
-        (["--ckpt_path", "CKPT", "x.png", "--abstain_below", "-1"], "--abstain_below must be at least 0, got -1.0"),
-        (["--ckpt_path", "CKPT", "x.png", "--abstain_below", "nan"], "--abstain_below: expected float, got nan"),
-        (["--ckpt_path", "CKPT", "x.png", "--batch_size", "0"], "--batch_size must be at least 1"),
-        (["--ckpt_path", "CKPT", "x.png", "--output", "EMPTY"], "is a folder"),
-        (["--ckpt_path", "CKPT"], "images"),
-    ],
-)
-def test_bad_input_is_one_line(
-    args: list[str], message: str, checkpoint: str, tmp_path: Path, terminal: Terminal
-) -> None:
-    known = {"CKPT": checkpoint, "EMPTY": str(tmp_path)}
-    assert message in terminal.error_line(main, "predict", *[known.get(arg, arg) for arg in args])

@@ -136,12 +136,6 @@ def test_processes_count_every_sample_once_and_find_what_one_finds(
     assert not Path("none").exists()
 
 
-def test_spawned_processes_share_no_gpu(finished: Path, terminal: Any) -> None:
-    args = ["--ckpt_path", str(finished / "checkpoints" / "best.ckpt"), "--output", "none"]
-    line = terminal.error_line(cli.evaluate, *args, "--processes", "2", "--device", "cuda")
-    assert "--processes is for the CPU: start one process for each GPU with torchrun, got cuda" in line
-
-
 def test_torchrun_and_processes_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     message = "--processes starts processes of its own: leave it out under torchrun"

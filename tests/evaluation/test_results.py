@@ -118,13 +118,6 @@ def test_fewer_samples_than_bins_give_one_bin_a_sample() -> None:
     assert list(gap_bins(made_up_evaluation(made_up_records(3)), 1.0)["n"]) == [1, 1, 1]
 
 
-def test_a_network_in_penalty_mode_has_no_radius() -> None:
-    soft = made_up_evaluation(made_up_records(10, hard=False), run=made_up_run(hard=False))
-    results = summarize(soft)
-    assert set(results["certified"].values()) == {0.0}
-    assert results["radius_mean"] == 0.0
-
-
 def test_radii_of_a_network_in_penalty_mode_are_refused() -> None:
     with pytest.raises(ValueError, match="penalty mode proves nothing"):
         made_up_evaluation(run=made_up_run(hard=False))

@@ -222,12 +222,6 @@ def test_run_of_a_sweep_is_the_one_that_its_agent_names(
     assert "no W&B account is set up here: the run is kept offline" in terminal.read()[1]
 
 
-def test_evaluation_of_an_untracked_run_is_refused_at_once(finished: Path, terminal: Terminal) -> None:
-    last = str(finished / "checkpoints" / "last.ckpt")
-    line = terminal.error_line(cli.evaluate, "--ckpt_path", last, "--wandb")
-    assert "was not logged to W&B: leave out --wandb, or train with --config configs/logger/wandb.yaml" in line
-
-
 def test_refusal_by_wandb_is_one_line(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
 ) -> None:

@@ -32,11 +32,6 @@ from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import CrossEntropy
 
 
-@pytest.fixture(scope="module")
-def checkpoint(finished: Path) -> str:
-    return str(finished / "checkpoints" / "best.ckpt")
-
-
 def export(checkpoint: str, form: str, output: Path, *more: str) -> dict[str, Any]:
     assert main(["export", "--ckpt_path", checkpoint, "--format", form, "--output", str(output), *more]) == 0
     card: dict[str, Any] = json.loads(Path(f"{output}.json").read_text())
@@ -188,27 +183,6 @@ def test_the_card_quotes_the_evaluation_of_this_checkpoint(checkpoint: str, tmp_
     file.write_text(json.dumps(results))
     card = export(checkpoint, "safetensors", tmp_path / "m.safetensors", "--results", str(file))
     assert card["results"] == {"accuracy": 0.9, "certified": {"0.5": 0.4}, "n": 7}
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--format", "onnx", "--ckpt_path", "nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
-        (
-            ["--format", "frob", "--ckpt_path", "x"],
-            "--format: expected 'onnx', 'safetensors', 'torch_export', got frob",
-        ),
-        (["--format", "onnx"], "required: ckpt_path"),
-        (["--format", "onnx", "--ckpt_path", "CKPT", "--output", "model.pt2"], "--output must end in .onnx"),
-        (["--format", "onnx", "--ckpt_path", "CKPT", "--results", "none.json"], "none.json"),
-    ],
-)
-def test_bad_input_is_one_line(
-    args: list[str], message: str, checkpoint: str, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert message in terminal.error_line(main, "export", *[arg.replace("CKPT", checkpoint) for arg in args])
-    assert list(tmp_path.iterdir()) == []
 
 
 def save(classifier: Classifier, path: Path) -> str:
