@@ -22,7 +22,6 @@ from l2nnn_lightning.evaluation.measure.subject import (
     Subject,
     attack_images,
     certify_images,
-    device_of,
     in_run_folder,
     load_subject,
 )
@@ -78,18 +77,11 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
         "command": shlex.join(["python", "evaluate.py", *args]),
         "radius_kind": certified.rule.name,
         "versions": versions(),
-        "hardware": hardware(device_of(certified)),
+        "hardware": hardware(next(certified.parameters()).device),
     }
+    metrics = None if folder is None else folder / "metrics.csv"
     evaluation = Evaluation(
-        records,
-        run,
-        subject.images,
-        options.radius_values,
-        attacks,
-        attacked,
-        label_names=datamodule.label_names,
-        whole=whole,
-        metrics_csv=None if folder is None else folder / "metrics.csv",
+        records, run, subject.images, options.radius_values, attacks, attacked, datamodule.label_names, whole, metrics
     )
     try:
         results = write_evaluation(output, evaluation)

@@ -66,7 +66,10 @@ def run_predict(args: Sequence[str]) -> list[Prediction]:
             for (path, _), k, gap, radius in zip(read, *said, strict=True):
                 predictions.append(Prediction(path, names[k], gap, radius, radius < (options.abstain_below or 0.0)))
     if predictions:
-        text = _csv(predictions) if options.format == "csv" else _table(predictions, options.output is None)
+        text = _table(predictions, options.output is None)
+        if options.format == "csv":
+            frame = pd.DataFrame(predictions).replace({"abstain": {True: "yes", False: "no"}})
+            text = str(frame.to_csv(index=False, lineterminator="\n"))
         if options.output is not None:
             write_text(options.output, text)
         else:
@@ -95,11 +98,6 @@ def _read(path: Path, shape: ImageShape, resize: bool) -> Tensor:
     if image.shape != tuple(shape):
         raise UserError(f"{path} has {found} pixels, the network takes {height}x{width}: use --resize")
     return image
-
-
-def _csv(predictions: Sequence[Prediction]) -> str:
-    frame = pd.DataFrame(predictions).replace({"abstain": {True: "yes", False: "no"}})
-    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _table(predictions: Sequence[Prediction], to_terminal: bool) -> str:

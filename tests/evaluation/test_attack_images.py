@@ -36,7 +36,7 @@ def blobs() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_records_say_what_certify_says(hard):
     images, labels = blobs()
-    records = certify_images(hard, images, labels, batch_size=7)
+    records = certify_images(hard, images, labels, size=7)
     certificate = hard(images.float() / 255)
     assert records.index.tolist() == list(range(24))
     assert records.prediction.tolist() == certificate.label.tolist()
@@ -48,7 +48,7 @@ def test_records_say_what_certify_says(hard):
 
 def test_no_attack_breaks_a_certificate_and_skipping_the_proven_changes_no_verdict(hard):
     images, labels = blobs()
-    records = certify_images(hard, images, labels, batch_size=24)
+    records = certify_images(hard, images, labels, size=24)
     # Some are proven at eps; of the others some break there.
     eps = float(np.quantile(records.radius, 0.9))
     assert (records.radius >= eps).any()
@@ -66,7 +66,7 @@ def test_no_attack_breaks_a_certificate_and_skipping_the_proven_changes_no_verdi
 
 def test_minimum_norms_are_never_below_the_radius(hard):
     images, labels = blobs()
-    records = certify_images(hard, images, labels, batch_size=24)
+    records = certify_images(hard, images, labels, size=24)
     options = EvaluateOptions("", attacks="cw", eps=9.0, max_iter="100", minimum_norm=True)
     attacked, infos, _ = attack_images(hard, images, records, options, 24)
     check_sound(attacked, infos)

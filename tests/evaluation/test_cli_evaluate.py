@@ -27,18 +27,7 @@ def evaluated(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation of ten images under two attacks, in the run folder of its own copy."""
     run = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(finished, run)
-    options = [
-        "--limit",
-        "10",
-        "--attacks",
-        "pgd_l2,fgsm",
-        "--eps",
-        "0.3",
-        "--max_iter",
-        "3",
-        "--radii",
-        "0.05,1/10,1.58",
-    ]
+    options = ["--limit=10", "--attacks=pgd_l2,fgsm", "--eps=0.3", "--max_iter=3", "--radii=0.05,1/10,1.58"]
     assert cli.evaluate(["--ckpt_path", str(run / "checkpoints" / "best.ckpt"), *options]) == 0
     return run / "evaluation"
 

@@ -23,10 +23,7 @@ _BATCHES = {"image": {0: torch.export.Dim("batch", min=1)}}
 
 
 class CertifiedNetwork(nn.Module):
-    """A plain network that returns what it answers and what is proved, both from the same logits.
-
-    Args:
-        certified: on the CPU.
+    """A plain network that returns what it answers and what is proved, both from the same logits, on the CPU.
 
     Shape:
         (B, C, H, W) in [0, 1] -> logits (B, K), label int64 (B,), gap (B,), radius (B,), 0 where nothing is proved.
@@ -168,14 +165,9 @@ def random_images(shape: ImageShape, count: int, seed: int) -> Tensor:
 def check_parity(
     certified: Certified, shape: ImageShape, run: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> dict[str, float]:
-    """Compare an exported network with its classifier on random images, in batches of one and of many.
+    """Compare an exported network, which is run, with its classifier on random images, in batches of one and of many.
 
     Logits beyond 1 in size are compared relatively: float32 has no more digits.
-
-    Args:
-        certified: on the CPU.
-        shape: of its images.
-        run: the exported network: images to logits, label, gap, radius.
 
     Returns:
         The number of images and the largest differences, for the card.

@@ -48,13 +48,10 @@ class Team:
         return position[position // batch_size % self.size == self.rank]
 
     def gather(self, work: Callable[[], T]) -> list[T]:
-        """Do this process's part, and hand all parts, pickled, to rank 0.
+        """Do this process's part, and hand all parts, pickled, to rank 0, which also raises the first error of any.
 
         Returns:
             The parts in the order of the ranks at rank 0, nothing elsewhere.
-
-        Raises:
-            Exception: at rank 0, the first error of any process.
         """
         if self.size == 1:
             return [work()]

@@ -75,17 +75,11 @@ def in_run_folder(ckpt_path: str) -> Path:
 
 
 def certify_images(
-    certified: Certified,
-    images: Tensor,
-    labels: Tensor,
-    batch_size: int,
-    *,
-    index: Tensor | None = None,
-    in_box: bool = True,
+    certified: Certified, images: Tensor, labels: Tensor, size: int, *, index: Tensor | None = None, in_box: bool = True
 ) -> Records:
-    """Predict and certify images (N, C, H, W), uint8, at positions (N,) of the data set, inside the image box too."""
+    """Predict and certify images (N, C, H, W), uint8, at positions (N,) of the data set, so many at once."""
     parts: dict[str, list[Tensor]] = {}
-    for batch in watched(torch.split(images, batch_size), "certify"):
+    for batch in watched(torch.split(images, size), "certify"):
         image = to_float(batch, device_of(certified))
         (prediction, gap, radius), box = certified.in_box(image) if in_box else (certified(image), None)
         found = {"prediction": prediction, "gap": gap, "radius": radius, **({} if box is None else {"radius_box": box})}

@@ -40,14 +40,8 @@ def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str
     """Check the records, then write ``results.json``, ``records.csv``, ``report.md`` and ``figures/*.png``.
 
     Nothing is written before the certificates have been held against the attacks. ``results.json`` is written last,
-    so that where it exists the rest does too.
-
-    Args:
-        output_dir: the folder, created where it is missing; an earlier evaluation there is replaced.
-        evaluation: what was found.
-
-    Returns:
-        The content of ``results.json``.
+    so that where it exists the rest does too; its content is returned. The folder is created where it is missing, and
+    an earlier evaluation there is replaced.
 
     Raises:
         CertificateViolation: if an L2 attack changed a label inside its certified radius.

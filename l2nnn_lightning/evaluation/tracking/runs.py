@@ -45,11 +45,8 @@ def open_run(
 ) -> "wandb.Run":
     """Go on with the W&B run of a run folder, or start it; offline where there is no account.
 
-    Args:
-        folder: the run folder.
-        project: the project of a new run, else that of the environment, else ``l2nnn``.
-        name: what a new run is called, else the last two parts of the folder.
-        offline: whether nothing is sent; by default as before.
+    By default a new run is in the environment's project, else in ``l2nnn``, and has the last two parts of the folder as
+    its name; nothing is sent if nothing was before.
 
     Raises:
         UserError: if what the folder holds about its run is damaged, or W&B refuses.
@@ -119,11 +116,7 @@ def certified_line(points: Any, of: str) -> Any:
 
 
 def tracked_folder(checkpoint: str | Path) -> Path:
-    """Find the run folder of a checkpoint whose training was logged to W&B.
-
-    Raises:
-        UserError: if it was not.
-    """
+    """Find the run folder of a checkpoint whose training was logged to W&B; a UserError if it was not."""
     folder = run_folder_of(checkpoint)
     if folder is None or not (folder / _RUN_FILE).is_file():
         raise UserError(
