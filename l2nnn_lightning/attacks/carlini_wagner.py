@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.attacks.base import ImageAttack
-from l2nnn_lightning.attacks.result import NormKind, check_at_least, check_positive, spread
+from l2nnn_lightning.attacks.base import ImageAttack, NormKind, check_at_least, check_positive, spread
 from l2nnn_lightning.attacks.search import Rows, to_images, to_points
 
 __all__ = ["CarliniWagnerL2"]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
-from l2nnn_lightning.nn.double import to_double
 from l2nnn_lightning.nn.labelwise import LabelwiseLinear
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
+from l2nnn_lightning.nn.precision import to_double
 
 __all__ = ["MultiHead", "SingleHead"]
 

@@ -15,24 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.bounds import gram_penalty
-from l2nnn_lightning.nn.double import to_double
-from l2nnn_lightning.nn.gram_scaling import scale_by_gram
 from l2nnn_lightning.nn.layouts import Layout, layout_of
-from l2nnn_lightning.nn.scaling import Bound, Uniform, divisor
+from l2nnn_lightning.nn.precision import to_double
+from l2nnn_lightning.nn.scaling import Bound, Uniform, divisor, scale_by_gram
 
-__all__ = [
-    "Bound",
-    "fold",
-    "harden",
-    "is_hard",
-    "largest_bound",
-    "nonexpansive",
-    "nonexpansive_layers",
-    "penalty",
-    "raw_weight",
-    "scaling_of",
-    "soften",
-]
+__all__ = ["Bound", "fold", "harden", "is_hard", "largest_bound", "nonexpansive", "nonexpansive_layers", "penalty"]
+__all__ += ["raw_weight", "scaling_of", "soften"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

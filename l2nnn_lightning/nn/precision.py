@@ -1,11 +1,17 @@
-"""Arithmetic that certificates may rely on: no autocast, no TF32."""
+"""Arithmetic that certificates may rely on: float64 on every device, no autocast, no TF32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-__all__ = ["full_precision"]
+__all__ = ["full_precision", "to_double"]
+
+
+def to_double(tensor: Tensor) -> Tensor:
+    """Convert to float64; Apple's GPUs have none, so their tensors go by way of the CPU."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
 
 
 @contextmanager

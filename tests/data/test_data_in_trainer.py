@@ -16,7 +16,7 @@ from random_images import RandomImages
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule, build_datamodule
+from l2nnn_lightning.data import Batch, ImageDataModule, ImageSet, MNIST5kDataModule, build_datamodule
 
 pytestmark = [
     # Lightning asks for worker processes, of which batches from memory have no need, and for loggers.
@@ -72,6 +72,11 @@ def make_trainer(root: Path, **options: Any) -> pl.Trainer:
         enable_model_summary=False,
         **{"max_epochs": 1, **options},
     )
+
+
+def place(device: torch.device, world: int = 1, rank: int = 0) -> Any:
+    """What a DataModule asks of a trainer: its place among the processes."""
+    return SimpleNamespace(world_size=world, global_rank=rank, strategy=SimpleNamespace(root_device=device))
 
 
 def indices(batches: list[Batch]) -> list[int]:
@@ -159,8 +164,7 @@ def test_processes_share_the_work_without_counting_twice(world: int) -> None:
     train, test, batches = [], [], []
     for rank in range(world):
         data = RandomImages(batch_size=5, eval_batch_size=2)
-        strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
+        data.trainer = place(torch.device("cpu"), world, rank)
         train += indices(list(data.train_dataloader()))
         shard = list(data.test_dataloader())
         batches.append(len(shard))
@@ -221,3 +225,36 @@ def test_help_of_the_command_line_shows_the_manual(
     assert "--data.label_noise_kind" in shown
     assert "--data.test_fraction" in shown
     assert "fraction in [0, 1] of the training labels" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_goes_to_the_gpu(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[torch.device] = []
+
+    def to(split: ImageSet, device: torch.device) -> ImageSet:
+        moved.append(device)
+        meta = torch.device("meta")  # stands for the GPU
+        return ImageSet(split.images.to(meta), split.labels.to(meta))
+
+    monkeypatch.setattr(ImageSet, "to", to)
+    datamodule = RandomImages(batch_size=10)
+    datamodule.trainer = place(torch.device("cuda", 3))
+    datamodule.setup("fit")
+    size = datamodule.train_set.num_bytes
+    monkeypatch.setattr(RandomImages, "resident_bytes", size if fits else size - 1)
+    loader = datamodule.train_dataloader()
+    assert moved == ([torch.device("cuda", 3)] if fits else [])
+    assert loader.pin_memory == (not fits)
+    assert (loader.dataset is datamodule.train_set) == (not fits)
+    assert datamodule.train_set.images.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_from_the_gpu_are_those_from_memory() -> None:
+    datamodule = RandomImages(batch_size=10)
+    expected = list(datamodule.train_dataloader())
+    datamodule.trainer = place(torch.device("cuda"))
+    for ours, theirs in zip(datamodule.train_dataloader(), expected, strict=True):
+        assert ours.image.is_cuda
+        assert torch.equal(ours.image.cpu(), theirs.image)
+        assert torch.equal(ours.label.cpu(), theirs.label)

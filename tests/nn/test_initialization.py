@@ -1,9 +1,12 @@
+"""Where weights begin, and how biases follow them when they become hard."""
+
 import pytest
 import torch
 from torch import nn
 
-from l2nnn_lightning.models import conv_l2nnn
-from l2nnn_lightning.nn import LabelwiseLinear, harden, largest_bound, nonexpansive
+from l2nnn_lightning.models import ConvL2NNN
+from l2nnn_lightning.nn import LabelwiseLinear, NormPool2d, ScaledSigmoid, harden, largest_bound, nonexpansive
+from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 
 
@@ -22,7 +25,7 @@ def test_orthogonal_weights_have_bound_one_and_zero_biases():
 
 def test_principal_weights_keep_more_distance_than_orthogonal_ones_at_bound_one():
     images = low_rank_images(64)
-    net = conv_l2nnn((1, 12, 12), 3, channels=(4, 6), dense=(10,), head_hidden=(5,)).eval()
+    net = ConvL2NNN((1, 12, 12), 3, channels=(4, 6), dense=(10,), head_hidden=(5,)).eval()
     harden(net)
 
     def spread() -> float:
@@ -52,3 +55,14 @@ def test_principal_leaves_a_layer_alone_where_the_data_have_too_few_directions()
     before = layer.weight.detach().clone()
     principal_(layer, torch.randn(4, 8))
     torch.testing.assert_close(layer.weight.detach(), before)
+
+
+def test_nothing_is_changed_where_the_function_cannot_be_kept():
+    for layers in (
+        [nonexpansive(nn.Linear(3, 3)), ScaledSigmoid(), nonexpansive(nn.Linear(3, 2))],
+        [nonexpansive(nn.Conv2d(2, 2, 1, groups=2)), nonexpansive(nn.Conv2d(2, 2, 1)), NormPool2d(2)],
+    ):
+        biases = [layer.bias.detach().clone() for layer in layers if hasattr(layer, "bias")]
+        assert keep_biases_in_scale(layers) is None
+        after = [layer.bias for layer in layers if hasattr(layer, "bias")]
+        assert all(torch.equal(a, b) for a, b in zip(biases, after, strict=True))

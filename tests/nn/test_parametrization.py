@@ -58,15 +58,7 @@ def test_zero_padded_convolutions_are_nonexpansive(
     bound, rank, kernel, stride, padding, dilation, groups, extra, training, double, sparse, seed
 ):
     kind = nn.Conv1d if rank == 1 else nn.Conv2d
-    conv = kind(
-        2,
-        4,
-        kernel[:rank],
-        stride=stride[:rank],
-        padding=padding[:rank],
-        dilation=dilation[:rank],
-        groups=groups,
-    )
+    conv = kind(2, 4, kernel[:rank], stride[:rank], padding[:rank], dilation[:rank], groups)
     layer = harden(nonexpansive(randomised(conv, seed, sparse), bound)).train(training)
     if double:
         layer = layer.double()

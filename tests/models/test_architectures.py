@@ -1,4 +1,6 @@
-"""The convolutional builder: 22 layers, isometric where it begins, separate networks that share nothing."""
+"""What is special of each kind of network: its layers, where it begins, what it shares, what it learns."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -6,9 +8,11 @@ from oracles import affine_norm
 from small_networks import EXACT, build, wild
 from torch import nn
 
-from l2nnn_lightning.nn import harden, nonexpansive
+from l2nnn_lightning.models import ConvL2NNN, ImageShape, PlainResNet, PlainTwin
+from l2nnn_lightning.nn import Residual, harden, nonexpansive
 from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
+from l2nnn_lightning.nn.residual import Splitting
 
 
 def test_paper_network_has_22_layers() -> None:
@@ -98,3 +102,83 @@ def test_every_channel_learns_within_three_steps() -> None:
         if raw.dim() == 4:
             assert bool((grads[id(raw)].abs().amax((1, 2, 3)) > 0).all())
             assert bool((grads[id(raw)].abs().amax((0, 2, 3)) > 0).all())
+
+
+TINY: dict[str, Any] = {"channels": [4, 4], "depth": 1, "dense": [6]}
+
+
+@pytest.mark.parametrize("activation", ["maxmin", "two_sided_relu"])
+@pytest.mark.parametrize("t", ["block", "channel", "entry"])
+def test_blocks_begin_as_the_identity(activation: str, t: str) -> None:
+    options = TINY | {"channels": [4, 16], "activation": activation, "t": t}
+    network = harden(build("cifar_resnet", (1, 8, 8), **options)).eval()
+    x = torch.rand(2, 1, 8, 8)
+    blocks = 0
+    for layer in network.trunk:
+        y = layer(x)
+        if isinstance(layer, Residual):
+            blocks += 1
+            # Faint filters reach other channels only as the square of their norm of 0.02.
+            torch.testing.assert_close(y, x, atol=5e-3, rtol=0)
+        x = y
+    assert blocks == 2
+
+
+def test_t_is_trained_in_every_block_at_its_own_place() -> None:
+    network = harden(build("cifar_resnet", (3, 8, 8), **TINY, t="entry", shared_t=False, initial_t=0.6))
+    splits = [module for module in network.modules() if isinstance(module, Splitting)]
+    assert [tuple(split.phase.shape) for split in splits] == [(4, 4, 4)] * 2 + [(4, 2, 2)] * 2
+    assert all(float((split()[0] - 0.6).detach().abs().max()) < 1e-5 for split in splits)
+    network(torch.rand(4, 3, 8, 8)).square().sum().backward()
+    assert all(split.phase.grad is not None and float(split.phase.grad.abs().max()) > 0 for split in splits)
+
+
+def test_t_of_one_makes_blocks_the_identity_for_any_branch() -> None:
+    network = build("cifar_resnet", (1, 4, 4), **TINY, initial_t=1.0)
+    block = next(layer for layer in network.trunk if isinstance(layer, Residual))
+    with torch.no_grad():
+        for parameter in block.branch.parameters():
+            parameter.normal_()
+    x = torch.rand(2, 4, 2, 2)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_padding_keeps_every_pixel() -> None:
+    """A 7x6 image is padded to 8x8: each of its pixels still moves the logits."""
+    network = harden(build("cifar_resnet", (1, 7, 6), **TINY | {"channels": [4, 16]})).eval()
+    image = torch.rand(1, 1, 7, 6, requires_grad=True)
+    network(image).square().sum().backward()
+    assert image.grad is not None
+    assert bool((image.grad != 0).all())
+
+
+def test_plain_twin_has_the_layers_of_its_l2nnn() -> None:
+    twin = PlainTwin((1, 8, 8), 4, channels=[2, 3], dense=[6], activation="two_sided_relu", pooling="norm")
+    l2nnn = ConvL2NNN((1, 8, 8), 4, channels=[2, 3], dense=[6])
+    sizes = [sorted(p.numel() for p in network.parameters()) for network in (twin, l2nnn)]
+    assert sizes[0] == sizes[1]
+    kinds = {type(layer) for layer in PlainTwin((1, 8, 8), 4, channels=[2, 3], dense=[6]).modules()}
+    assert {nn.ReLU, nn.MaxPool2d} <= kinds
+
+
+def test_default_resnet_has_eighteen_layers_and_eleven_million_parameters() -> None:
+    network = PlainResNet((3, 32, 32), 10)
+    weighted = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert sum(not (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)) for layer in weighted) == 18
+    assert 11.1e6 < sum(p.numel() for p in network.parameters()) < 11.3e6
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 17), (2, 8, 8)])
+def test_ordinary_resnet_takes_images_of_any_size(shape: ImageShape) -> None:
+    network = PlainResNet(shape, 3, width=4, blocks=[1, 2])
+    network(torch.rand(6, *shape)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
+
+
+def test_shortcut_carries_the_input_where_the_convolutions_are_zero() -> None:
+    network = PlainResNet((3, 8, 8), 3, width=4, blocks=[2]).eval()
+    for name, parameter in network.named_parameters():
+        if "conv2" in name:
+            nn.init.zeros_(parameter)
+    stem = network[0](torch.rand(2, 3, 8, 8))
+    assert torch.equal(network[2](network[1](stem)), stem)
