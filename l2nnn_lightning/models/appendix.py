@@ -143,11 +143,8 @@ class RowsRNN(L2NNN):
             reading: Literal["overlapping", "joint"] = "overlapping" if alone else "joint"
             layers.append(Recurrent(features, outputs, build(), reading, t=t, bound=bound))
             features = outputs * widening
-        if readout == "last":
-            layers.append(LastStep())
-        else:
-            layers.append(nn.Flatten())
-            features *= height
+        layers.append(LastStep() if readout == "last" else nn.Flatten())
+        features *= 1 if readout == "last" else height
         stack, features = dense_layers(features, dense, build, widening, bound)
         head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
         super().__init__(nn.Sequential(*layers, *stack), head, **options)

@@ -133,13 +133,9 @@ class _ChannelsLast(nn.Module):
 
 
 def activation_of(name: Activation, widths: Iterable[int] = ()) -> tuple[Callable[[], nn.Module], int]:
-    """Look up an activation to be applied to ``widths`` channels; ReLU alone loses gradients (table 3).
+    """Look up what builds an activation for ``widths`` channels, or a ValueError, and by what it multiplies them.
 
-    Returns:
-        What builds it, and by what it multiplies the channels.
-
-    Raises:
-        ValueError: if the name is unknown, or MaxMin would meet an odd number of channels.
+    ReLU alone of them loses the gradient where its input is negative (table 3).
     """
     check_choice("activation", name, Activation)
     if min(widths := tuple(widths), default=1) < 1:
@@ -147,12 +143,8 @@ def activation_of(name: Activation, widths: Iterable[int] = ()) -> tuple[Callabl
     odd = next((width for width in widths if width % 2), None)
     if name == "maxmin" and odd is not None:
         raise ValueError(f"maxmin sorts pairs of channels: widths must be even, got {odd}")
-    choices: dict[str, tuple[Callable[[], nn.Module], int]] = {
-        "two_sided_relu": (TwoSidedReLU, 2),
-        "maxmin": (MaxMin, 1),
-        "relu": (nn.ReLU, 1),
-    }
-    return choices[name]
+    build: dict[str, Callable[[], nn.Module]] = {"two_sided_relu": TwoSidedReLU, "maxmin": MaxMin, "relu": nn.ReLU}
+    return build[name], 2 if name == "two_sided_relu" else 1
 
 
 def dense_layers(

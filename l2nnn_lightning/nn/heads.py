@@ -94,11 +94,7 @@ class SingleHead(nn.Module):
     The whole logit vector moves at most 1 per unit of input, so a difference of two logits at most ``sqrt(2)``, and
     the answer holds within ``gap / sqrt(2)`` (Lemma 1).
 
-    Args:
-        in_features: the features of the trunk.
-        num_labels: the number K of labels.
-        bias: whether the layer adds a bias.
-        bound: the bound of the layer.
+    The arguments are those of :class:`MultiHead`.
 
     Shape:
         (B, F) -> (B, K).

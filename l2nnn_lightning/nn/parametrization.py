@@ -30,10 +30,6 @@ class NonexpansiveWeight(nn.Module):
 
     In evaluation the bound is computed in float64. Nothing is kept for a next call (a fused optimizer changes a weight
     without a trace): what runs long with fixed weights works on a folded copy, or under ``parametrize.cached()``.
-
-    Args:
-        layout: how the weight is made of matrices.
-        bound: the bound that hard scaling divides by.
     """
 
     hard: Tensor

@@ -18,8 +18,7 @@ def to_double(tensor: Tensor) -> Tensor:
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute in the tensors' own precision: both shortcuts round products to 8 or 11 bits, a thousandth of a logit.
 
-    Args:
-        device: where the computation runs; the settings of CUDA are changed, and restored, only there.
+    The settings of CUDA are changed, and restored, only where the device is one of its.
     """
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":

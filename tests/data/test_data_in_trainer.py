@@ -1,8 +1,6 @@
 """The DataModules under a real Trainer and a real LightningCLI."""
 
-import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +8,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from made_up_images import StripesDataModule
 from pytorch_lightning.cli import LightningCLI
 from random_images import RandomImages
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.data import Batch, ImageDataModule, ImageSet, MNIST5kDataModule, build_datamodule
+from l2nnn_lightning.data import Batch, ImageDataModule, ImageSet, MNIST5kDataModule
 
 pytestmark = [
     # Lightning asks for worker processes, of which batches from memory have no need, and for loggers.
@@ -174,53 +171,29 @@ def test_processes_share_the_work_without_counting_twice(world: int) -> None:
     assert len(set(train)) == len(train)
 
 
-@pytest.fixture
-def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LightningCLI]:
-    """A command line like that of training, over any DataModule."""
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    defaults = {"default_root_dir": str(tmp_path), "accelerator": "cpu", "logger": False, "max_epochs": 1}
-    defaults |= {"enable_checkpointing": False, "enable_progress_bar": False}
-
-    def run(*args: str) -> LightningCLI:
-        options = {"run": args[0] == "fit", "save_config_callback": None, "trainer_defaults": defaults}
-        return LightningCLI(Recorder, ImageDataModule, subclass_mode_data=True, args=list(args), **options)
-
-    return run
+def parse(*args: str) -> ImageDataModule:
+    """Build a DataModule by a command line like that of training."""
+    return LightningCLI(Recorder, ImageDataModule, subclass_mode_data=True, args=list(args), run=False).datamodule
 
 
-def test_command_line_builds_and_describes_a_datamodule(command_line: Callable[..., LightningCLI]) -> None:
-    data = command_line(
+def test_command_line_builds_and_describes_a_datamodule() -> None:
+    data = parse(
         "--data=MNIST5kDataModule",
         "--data.attack.eps=0.2",
         "--data.label_noise=0.5",
         "--data.label_noise_kind=asymmetric",
         '--data.label_noise_pairs={"1": "7"}',
-    ).datamodule
+    )
     assert isinstance(data, MNIST5kDataModule)
     assert (data.attack.eps, data.attack.steps) == (0.2, 40)
     assert data.label_noise_pairs == {"1": "7"}
-    expected = MNIST5kDataModule(
-        attack={"eps": 0.2}, label_noise=0.5, label_noise_kind="asymmetric", label_noise_pairs={"1": "7"}
-    )
-    assert data.describe() == expected.describe()
+    noise = {"label_noise": 0.5, "label_noise_kind": "asymmetric", "label_noise_pairs": {"1": "7"}}
+    assert data.describe() == MNIST5kDataModule(attack={"eps": 0.2}, **noise).describe()
 
 
-def test_a_data_set_from_outside_is_trained_on_and_found_again(command_line: Callable[..., LightningCLI]) -> None:
-    path = "made_up_images.StripesDataModule"
-    cli = command_line("fit", f"--data={path}", "--data.batch_size=27", "--model.labels=3")
-    assert sorted(indices(cli.model.seen["train"])) == list(range(54))
-    description = cli.datamodule.describe()
-    assert description["name"] == path
-    again = build_datamodule(**description)
-    assert isinstance(again, StripesDataModule)
-    assert again.batch_size == 27
-
-
-def test_help_of_the_command_line_shows_the_manual(
-    command_line: Callable[..., LightningCLI], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_the_command_line_shows_the_manual(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        command_line("--data.help=l2nnn_lightning.data.ImageFolderDataModule")
+        parse("--data.help=l2nnn_lightning.data.ImageFolderDataModule")
     shown = capsys.readouterr().out
     assert "--data.label_noise_kind" in shown
     assert "--data.test_fraction" in shown
