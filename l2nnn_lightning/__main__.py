@@ -11,6 +11,7 @@ from typing import Any
 
 from l2nnn_lightning import __version__
 from l2nnn_lightning.evaluation.arguments import one_line
+from l2nnn_lightning.training.heap import keep_freed_memory
 
 __all__ = ["evaluate", "main", "run", "train"]
 
@@ -91,7 +92,7 @@ def run(command: str, args: Sequence[str], *, is_program: bool = False) -> int:
     Args:
         command: its name.
         args: its command line.
-        is_program: whether this process is ours: then SIGTERM ends it as Ctrl-C does.
+        is_program: whether this process is ours: then SIGTERM ends it as Ctrl-C does, and it keeps the memory it frees.
 
     Returns:
         The exit code; 1 if another process died, or a part of the work failed.
@@ -99,6 +100,7 @@ def run(command: str, args: Sequence[str], *, is_program: bool = False) -> int:
     check, work, _ = _COMMANDS[command]
     if is_program:
         signal.signal(signal.SIGTERM, _stop)
+        keep_freed_memory()
     try:
         if check:
             _load(check)(list(args))

@@ -4,6 +4,7 @@ import os
 # them for ever. Tiny tensors gain nothing from more.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import logging
 import sys
 from pathlib import Path
 
@@ -36,10 +37,7 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from l2nnn_lightning.__main__ import train
 
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
-        config = write_config(folder / "tiny.yaml", images)
-        assert train(["--config", config, "--run_dir", str(folder / "run")]) == 0
+    assert train(["--config", write_config(folder / "tiny.yaml", images), "--run_dir", str(folder / "run")]) == 0
     return folder / "run"
 
 
@@ -52,3 +50,13 @@ def terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> None:
+    """Lightning's log comes through, whatever its import, other tests or libraries have done to loggers."""
+    logging.disable(logging.NOTSET)
+    for name, level in (("pytorch_lightning", logging.INFO), ("pytorch_lightning.utilities.rank_zero", logging.NOTSET)):
+        logger = logging.getLogger(name)
+        logger.propagate, logger.disabled, logger.handlers[:] = True, False, []
+        logger.setLevel(level)

@@ -54,7 +54,10 @@ def write_image_folder(root: Path, count: int = 60) -> Path:
 
 
 def config(images: Path, **changes: Any) -> dict[str, Any]:
-    """A config of four epochs of four steps, hard after two; ``changes`` are dotted keys, such as ``data__augment``."""
+    """A config of four epochs of four steps, hard after two.
+
+    ``changes`` are dotted keys without ``init_args``, such as ``data__augment`` or ``model__network__dense``.
+    """
     values: dict[str, Any] = {
         "model": {
             "class_path": "l2nnn_lightning.L2NNNClassifier",
@@ -86,8 +89,11 @@ def config(images: Path, **changes: Any) -> dict[str, Any]:
         },
     }
     for key, value in changes.items():
-        part, name = key.split("__")
-        (values[part] if part == "trainer" else values[part]["init_args"])[name] = value
+        *path, name = key.split("__")
+        place = values
+        for part in path:
+            place = place[part] if part == "trainer" else place[part]["init_args"]
+        place[name] = value
     return values
 
 

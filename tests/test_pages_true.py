@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,9 @@ import l2nnn_lightning.data
 import l2nnn_lightning.models
 from l2nnn_lightning import __main__ as commands
 from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.evaluation.options import DashboardOptions, EvaluateOptions, ExportOptions, PredictOptions
+from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
+from l2nnn_lightning.experiments.study.run import StudyOptions
 from l2nnn_lightning.models import Network
 from l2nnn_lightning.nn.layouts import layout_of
 from l2nnn_lightning.training import arguments
@@ -36,6 +40,17 @@ KINDS: dict[str, type] = {
     "scheduler": LRScheduler,
 }
 MODEL_OPTIONS = {part: set().union(*map(_options, _subclasses(kind))) for part, kind in KINDS.items()}
+OPTIONS = {
+    command: {field.name for field in fields(kind)}
+    for command, kind in {
+        "evaluate": EvaluateOptions,
+        "predict": PredictOptions,
+        "export": ExportOptions,
+        "dashboard": DashboardOptions,
+        "study": StudyOptions,
+        "benchmark": BenchmarkOptions,
+    }.items()
+}
 SOURCES = [file.read_text(encoding="utf-8") for file in (ROOT / "l2nnn_lightning").rglob("*.py")]
 DEFINED = {name for text in SOURCES for name in re.findall(r"^(?:class )?([A-Z]\w*)(?:\(|:| =)", text, re.M)}
 ELSEWHERE = {"ValueError", "WandbLogger", "LRScheduler", "L2CarliniWagnerAttack"}
@@ -67,6 +82,13 @@ def test_options_of_training_are_there(path: Path) -> None:
         assert option in set().union(*map(_options, _subclasses(ImageDataModule))) | {"help"}, f"--data.{option}"
     for option in re.findall(r"--trainer\.(\w+)", text):
         assert option in _options(pl.Trainer), f"--trainer.{option}"
+
+
+@everywhere
+def test_options_of_other_commands_are_there(path: Path) -> None:
+    for command, rest in re.findall(r"(evaluate(?=\.py)|(?<=-m l2nnn_lightning )\w+)([^`|&#]*)", text_of(path)):
+        given = set(re.findall(r"(?<= --)\w+", rest.split("\n")[0]))
+        assert given <= OPTIONS.get(command, given), command
 
 
 def name_exists(name: str) -> bool:

@@ -48,12 +48,12 @@ def asymmetric_noise(
 
 
 def name_pairs(names: Sequence[str], pairs: Mapping[str, str] | None) -> dict[int, int]:
-    """Number the labels of ``pairs``, or a ValueError; without any, each label is taken for the next one."""
+    """Number the labels of ``pairs``, or a UserError; without any, each label is taken for the next one."""
     if pairs is None:
         return {label: (label + 1) % len(names) for label in range(len(names))}
     for name in [*pairs, *pairs.values()]:
         if name not in names:
-            raise ValueError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
+            raise UserError(f"label_noise_pairs must use the labels {', '.join(names)}, got {name!r}")
     return {names.index(source): names.index(target) for source, target in pairs.items()}
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from l2nnn_lightning.attacks.base import check_at_least, check_choice
 from l2nnn_lightning.attacks.training import LinfAttack, pgd_linf_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_set import Batch, ImageSet, even_batch_size, to_float
 from l2nnn_lightning.data.label_noise import (
     LabelNoise,
@@ -176,11 +177,11 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     predict_dataloader = test_dataloader
 
     def eval_dataloader(self, split: Split) -> DataLoader[Batch]:
-        """Go through any split in order, every image once over all processes; a ValueError if it is empty."""
+        """Go through any split in order, every image once over all processes; a UserError if it is empty."""
         self.setup("test" if split == "test" else "fit")
         images = {"train": self.train_set, "val": self.val_set, "test": self.test_set}[split]
         if images is None:
-            raise ValueError(f"there are no {split} images; set val_size above 0")
+            raise UserError(f"there are no {split} images; set val_size above 0")
         world, rank = self._world()
         batch_size = even_batch_size(len(images), world, self.eval_batch_size)
         # Not the sampler that Lightning would put in the place of a plain one: that repeats some samples.
@@ -208,11 +209,11 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         total = len(images)
         val_size = min(total // 10, 5000) if self.val_size is None else self.val_size
         if val_size >= total:
-            raise ValueError(f"val_size must be smaller than the {total} training images, got {val_size}")
+            raise UserError(f"val_size must be smaller than the {total} training images, got {val_size}")
         rest = total - val_size
         train_size = rest if self.train_size is None else self.train_size
         if train_size > rest:
-            raise ValueError(f"train_size must be at most {rest} with val_size {val_size}, got {train_size}")
+            raise UserError(f"train_size must be at most {rest} with val_size {val_size}, got {train_size}")
         whole = ImageSet(images, self._noisy(labels), labels)
         order = torch.randperm(total, generator=self._generator(_SPLIT_STREAM))
         train = whole.subset(order[val_size : val_size + train_size].sort().values)

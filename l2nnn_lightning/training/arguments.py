@@ -93,7 +93,9 @@ def check_arguments(args: Sequence[str]) -> None:
         name = arg.partition("=")[0]
         head, _, rest = name.partition(".")
         if head.rstrip("+") not in _KNOWN:
-            nearest = difflib.get_close_matches(head, _KNOWN, n=1)
+            nearest = (
+                [f"--model.{MOVED[head[2:]]}"] if head[2:] in MOVED else difflib.get_close_matches(head, _KNOWN, 1)
+            )
             meant = f": did you mean {nearest[0]}{name[len(head) :]}?" if nearest else "; see train.py --help"
             raise ArgumentError(None, f"there is no option {name}{meant}")
         old, _, more = rest.removeprefix("init_args.").partition(".")

@@ -1,6 +1,6 @@
 """The classifiers, as LightningModules; they hold no mathematics and know no kinds of networks or objectives."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Self
@@ -31,7 +31,6 @@ from l2nnn_lightning.training.schedule import CosineAfterSwitch, ScheduleFactory
 
 __all__ = ["Classifier", "L2NNNClassifier", "OrdinaryClassifier"]
 
-_RADII = (0.5, 1.0, 1.58)
 _FACTORIES: dict[str, type] = {
     "network": Network,
     "objective": Objective,
@@ -71,7 +70,7 @@ class Classifier(pl.LightningModule):
         scheduler: ScheduleFactory = CosineAfterSwitch,
         image_shape: Sequence[int] = (1, 28, 28),
         num_labels: int = 10,
-        radii: Sequence[float] = _RADII,
+        radii: Sequence[float] = (0.5, 1.0, 1.58),
         penalty_weight: float = 0.1,
     ) -> None:
         super().__init__()
@@ -83,7 +82,7 @@ class Classifier(pl.LightningModule):
             raise ValueError(f"penalty_weight must be at least 0, got {penalty_weight}")
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_labels, self.radii = num_labels, tuple(radii)
-        given: tuple[Callable[..., Any], ...] = (network, objective, optimizer, scheduler)
+        given: Sequence[Any] = (network, objective, optimizer, scheduler)
         plain = {"image_shape": list(image_shape), "num_labels": num_labels, "radii": list(radii)}
         described = {name: describe(factory) for name, factory in zip(_FACTORIES, given, strict=True)}
         self.save_hyperparameters({**described, **plain, "penalty_weight": penalty_weight})
@@ -91,8 +90,8 @@ class Classifier(pl.LightningModule):
         self.objective: Objective = objective(num_labels)
         self.objective.check(self.network)
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.penalty_weight, self.penalty_scale = penalty_weight, 1.0
-        self._is_fresh = True
+        scheduler(optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))], "columns": 1}]))  # refuse bad options
+        self.penalty_weight, self.penalty_scale, self._is_fresh = penalty_weight, 1.0, True
         self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.train_gap = MeanMetric()
         self.evaluated = EvaluationMetrics(num_labels, self.radii)
@@ -242,6 +241,7 @@ class Classifier(pl.LightningModule):
         divisor = self.network.harden()
         if divisor is not None:
             self.objective.follow_scaling(divisor)
+        self._penalised = False
         scheduler = None if self._trainer is None else self.lr_schedulers()
         if isinstance(scheduler, CosineAfterSwitch):
             scheduler.restart(lr_factor)

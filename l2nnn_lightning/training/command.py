@@ -209,15 +209,15 @@ def _before_work() -> Iterator[None]:
 def _fit(cli: TrainCLI) -> None:
     """Train; say what to do next if the training is stopped, or another process is gone."""
     last = cli.run_folder / "checkpoints" / "last.ckpt"
-    resume = f"resume with --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
+
+    def resume(how: str) -> str:
+        return f"resume with{how} --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
+
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     except SystemExit as stop:
         if cli.trainer.is_global_zero:
-            resume = f"resume with: python train.py --ckpt_path {last}"
-            if not last.is_file():
-                resume = "no epoch was finished: start again"
-            print(f"stopped; run folder: {cli.run_folder}; {resume}", file=sys.stderr)
+            print(f"stopped; run folder: {cli.run_folder}; {resume(': python train.py')}", file=sys.stderr)
         # Lightning ends with 1 after Ctrl-C.
         raise SystemExit(130 if stop.code == 1 else stop.code or 143) from None
     except MisconfigurationException as error:
@@ -226,9 +226,8 @@ def _fit(cli: TrainCLI) -> None:
         is_lost = isinstance(error, torch.distributed.DistError) or _LOST_CONTACT.search(str(error))
         if cli.trainer.world_size == 1 or not (isinstance(error, RuntimeError) and is_lost):
             raise
-        resume = f"resume with --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
         raise LostProcessError(
-            f"process {cli.trainer.global_rank} lost contact with another one, which was killed or failed; {resume}"
+            f"process {cli.trainer.global_rank} lost contact with another one, which was killed or failed; {resume('')}"
         ) from error
 
 

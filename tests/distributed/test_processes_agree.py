@@ -49,7 +49,7 @@ class Notes(pl.Callback):
             "state": {key: value.clone() for key, value in pl_module.state_dict().items()},
             "adversarial": self.adversarial,
             "labels": self.labels,
-            "start": pl_module.schedule_start,
+            "start": [config.scheduler.start for config in trainer.lr_scheduler_configs],
         }
         torch.save(values, self.folder / f"{stage}{trainer.global_rank}.pt")
 
@@ -120,29 +120,28 @@ def test_every_process_attacks_its_batches(trained: dict[str, Any]) -> None:
 def test_all_processes_switch_at_the_step_of_a_single_one(trained: dict[str, Any]) -> None:
     for processes in ("1", "2"):
         for process in trained[processes]:
-            assert process["fit"]["start"] == 4
+            assert process["fit"]["start"] == [4]
             assert [epoch["is_hard"] for epoch in process["fit"]["epochs"]] == [0, 0, 1, 1, 1]
             assert [epoch["step"] for epoch in process["fit"]["epochs"]] == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("stage", ["fit", "test"])
 def test_metrics_are_those_of_a_single_process(trained: dict[str, Any], stage: str) -> None:
-    """Counts exactly, since a sample counted twice would show; sums of floats up to their order."""
+    """A sample that is left out or counted twice would show; sums of floats are the same up to their order."""
+    images = {"train": 40, "val": 9, "test": 17}  # of the training images only whole batches are used
     (one,) = trained["1"]
     for process in trained["2"]:
         for expected, found in zip(one[stage]["epochs"], process[stage]["epochs"], strict=True):
             assert found.keys() == expected.keys()
             for name, value in expected.items():
                 if "accuracy" in name or "certified" in name:
-                    assert found[name] == value, name
+                    # Of exactly so many images; rounding may carry one of them over a threshold.
+                    count = images[name.partition("/")[0]]
+                    assert count * found[name] == pytest.approx(round(count * found[name]), abs=1e-5), name
+                    assert found[name] == pytest.approx(value, abs=1.01 / count), name
                 else:
                     assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
-    last = one[stage]["epochs"][-1]
-    images, split = (9, "val") if stage == "fit" else (17, "test")
-    assert last[f"{split}/certified_0_5"] > 0.2
-    for name in ("accuracy", "certified_0_5", "certified_1"):
-        counted = last[f"{split}/{name}"] * images
-        assert counted == pytest.approx(round(counted), abs=1e-5)  # of exactly so many images
+    assert one[stage]["epochs"][-1][f"{'val' if stage == 'fit' else 'test'}/certified_0_5"] > 0.2
 
 
 def test_best_and_last_checkpoint_are_written_once_and_are_the_same(trained: dict[str, Any]) -> None:
@@ -168,7 +167,7 @@ def test_processes_that_disagree_switch_together(tmp_path: Path, averaged: bool)
         more.append(pl.callbacks.EMAWeightAveraging(decay=0.5))
     first, second = fit_and_test(tmp_path / "two", 2, *more)
     for process in (first, second):
-        assert process["fit"]["start"] == 6
+        assert process["fit"]["start"] == [6]
         assert process["fit"]["state"]["network.trunk.1.parametrizations.weight.0.hard"].item() is True
         assert process["test"]["epochs"][0]["test/hard"] == 1
         assert process["test"]["epochs"][0]["test/certified_0_5"] > 0

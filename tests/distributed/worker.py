@@ -10,7 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from l2nnn_lightning.training import cli
+from l2nnn_lightning.__main__ import train
+from l2nnn_lightning.training.command import TrainCLI
 
 
 class Death(pl.Callback):
@@ -20,14 +21,14 @@ class Death(pl.Callback):
 
 
 def main() -> int:
-    build = cli.TrainCLI.instantiate_trainer
+    build = TrainCLI.instantiate_trainer
 
-    def with_death(self: cli.TrainCLI, **kwargs: Any) -> pl.Trainer:
+    def with_death(self: TrainCLI, **kwargs: Any) -> pl.Trainer:
         trainer = build(self, **kwargs)
         trainer.callbacks.insert(0, Death())  # type: ignore[attr-defined]
         return trainer
 
-    cli.TrainCLI.instantiate_trainer = with_death  # type: ignore[method-assign]
+    TrainCLI.instantiate_trainer = with_death  # type: ignore[method-assign]
     commands: list[list[str]] = [[]]
     for argument in sys.argv[1:]:
         if argument == "--":
@@ -36,7 +37,7 @@ def main() -> int:
             commands[-1].append(argument)
     code = 0
     for command in commands:
-        code = code or cli.train(command)
+        code = code or train(command)
     return code
 
 

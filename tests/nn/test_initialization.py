@@ -2,12 +2,23 @@
 
 import pytest
 import torch
+from oracles import affine_norm
 from torch import nn
 
 from l2nnn_lightning.models import ConvL2NNN
-from l2nnn_lightning.nn import LabelwiseLinear, NormPool2d, ScaledSigmoid, harden, largest_bound, nonexpansive
+from l2nnn_lightning.nn import (
+    LabelwiseLinear,
+    MaxMin,
+    NormPool2d,
+    Residual,
+    ScaledSigmoid,
+    SubtractMean,
+    harden,
+    largest_bound,
+    nonexpansive,
+)
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
-from l2nnn_lightning.nn.initialization import orthogonal_, principal_
+from l2nnn_lightning.nn.initialization import dirac_, orthogonal_, principal_
 
 
 def low_rank_images(count: int) -> torch.Tensor:
@@ -57,6 +68,35 @@ def test_principal_leaves_a_layer_alone_where_the_data_have_too_few_directions()
     torch.testing.assert_close(layer.weight.detach(), before)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups"), [(4, 4, 1), (3, 8, 1), (8, 3, 1), (4, 4, 2), (2, 6, 2), (6, 2, 2)]
+)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_dirac_is_the_identity_of_the_shared_channels(inputs, outputs, groups, kernel):
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+    dirac_(nonexpansive(conv, bound="operator_columns"))
+    harden(conv).double().eval()
+    x = torch.rand(2, inputs, 5, 5, dtype=torch.float64)
+    y = conv(x)
+    each_in, each_out = inputs // groups, outputs // groups
+    for group in range(groups):
+        shared = min(each_in, each_out)
+        part = y[:, group * each_out : group * each_out + shared]
+        torch.testing.assert_close(part, x[:, group * each_in : group * each_in + shared], rtol=0.02, atol=0)
+        surplus = y[:, group * each_out + shared : (group + 1) * each_out]
+        assert surplus.numel() == 0 or 0 < float(surplus.detach().abs().max()) < 0.3
+    assert 0.97 < affine_norm(conv, (inputs, 5, 5)) <= 1 + 1e-6
+
+
+def test_a_single_head_changes_by_one_factor_at_the_switch():
+    net = ConvL2NNN((1, 8, 8), 3, channels=(2,), dense=(5,), head="single").double()
+    for parameter in net.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    before = net(x)
+    torch.testing.assert_close(net.harden() * net(x), before)
+
+
 def test_nothing_is_changed_where_the_function_cannot_be_kept():
     for layers in (
         [nonexpansive(nn.Linear(3, 3)), ScaledSigmoid(), nonexpansive(nn.Linear(3, 2))],
@@ -66,3 +106,10 @@ def test_nothing_is_changed_where_the_function_cannot_be_kept():
         assert keep_biases_in_scale(layers) is None
         after = [layer.bias for layer in layers if hasattr(layer, "bias")]
         assert all(torch.equal(a, b) for a, b in zip(biases, after, strict=True))
+
+
+def test_what_comes_before_the_first_layer_may_be_anything():
+    layer = nonexpansive(nn.Linear(4, 4))
+    assert keep_biases_in_scale([SubtractMean(0.5), layer, MaxMin()]) is not None
+    assert keep_biases_in_scale([layer, SubtractMean(0.5)]) is None
+    assert keep_biases_in_scale([Residual(layer)]) is None

@@ -2,29 +2,28 @@
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from made_up_images import SHAPE, StripesDataModule
-from made_up_training import make_classifier, make_trainer
+from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
 from torch import Tensor
 
 from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier
 from l2nnn_lightning.data import Batch
 from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.models import PlainTwin
 from l2nnn_lightning.nn import harden, penalty, soften
+from l2nnn_lightning.nn.certificates import Certificate
+from l2nnn_lightning.training import PaperLoss
 from l2nnn_lightning.training.callbacks import HardScalingSwitch
+from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
-pytestmark = [
-    # Lightning asks for worker processes, of which batches from memory have no need.
-    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
-    # Lightning 2.6 calls torch by a name that it has deprecated since.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero"),
-]
+pytestmark = QUIET_TRAINING
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[L2NNNClassifier, 
     """A classifier trained a bit, hard, and its checkpoint."""
     folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
-    model = make_classifier(omega=1.0, u=3.0, v=2.0)
+    model = make_classifier(objective=partial(PaperLoss, omega=1.0, u=3.0, v=2.0))
     trainer = make_trainer(folder, HardScalingSwitch(switch_epoch=2), max_epochs=12)
     trainer.fit(model, StripesDataModule(batch_size=10, val_size=0))
     trainer.save_checkpoint(folder / "model.ckpt")
@@ -65,40 +64,29 @@ def test_certificate_is_half_the_gap_when_hard(trained: tuple[L2NNNClassifier, P
 
 
 def test_single_l2nnn_certifies_more_per_gap() -> None:
-    model = make_classifier(network_args={"dense": [6], "head": "single"}, start_hard=True)
+    model = make_classifier(head="single", hard=True)
     certificate = model.certify(held_out()[0])
     torch.testing.assert_close(certificate.radius, certificate.gap / math.sqrt(2), rtol=0, atol=1e-5)
-    assert model.radius_kind == "gap/sqrt(2)"
+    assert model.network.rule().name == "gap/sqrt(2)"
 
 
-def test_nothing_is_certified_in_penalty_mode(trained: tuple[L2NNNClassifier, Path]) -> None:
-    images, _ = held_out()
-    for model in (make_classifier(), soften(copy.deepcopy(trained[0]))):
-        certificate = model.certify(images)
+def test_soft_and_ordinary_networks_certify_nothing(trained: tuple[L2NNNClassifier, Path]) -> None:
+    """One soft layer is enough."""
+    partly = copy.deepcopy(trained[0])
+    soften(partly.network.head)  # type: ignore[arg-type]
+    ordinary = OrdinaryClassifier(partial(PlainTwin, channels=[2], dense=[4]), image_shape=SHAPE, num_labels=3)
+    for model in (make_classifier(), soften(copy.deepcopy(trained[0])), partly, harden(ordinary)):
+        certificate = model.certify(held_out()[0])
         assert not model.is_hard
-        assert torch.equal(certificate.radius, torch.zeros(len(images)))
+        assert model.network.rule().name == "none"
+        assert float(certificate.radius.abs().max()) == 0
         assert float(certificate.gap.max()) > 0
-
-
-def test_one_soft_layer_is_enough_to_certify_nothing(trained: tuple[L2NNNClassifier, Path]) -> None:
-    model = copy.deepcopy(trained[0])
-    soften(model.network.head)  # type: ignore[arg-type]
-    assert float(model.certify(held_out()[0]).radius.max()) == 0
-
-
-def test_ordinary_classifier_certifies_nothing() -> None:
-    options = {"channels": [2], "dense": [4]}
-    model = OrdinaryClassifier("mnist_small_plain", options, image_shape=SHAPE, num_labels=3)
-    harden(model)
-    certificate = model.certify(held_out()[0])
-    assert float(certificate.radius.max()) == 0
-    assert float(certificate.gap.max()) > 0
-    assert model.radius_kind == "none"
+    assert trained[0].is_hard  # its copies are their own
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_certify_restores_the_mode_and_keeps_no_graph(training: bool) -> None:
-    model = make_classifier(start_hard=True).train(training)
+    model = make_classifier(hard=True).train(training)
     certificate = model.certify(held_out()[0].requires_grad_())
     assert model.training == training
     assert not certificate.radius.requires_grad
@@ -162,7 +150,6 @@ def test_checkpoint_round_trip(trained: tuple[L2NNNClassifier, Path]) -> None:
     for ours, theirs in zip(loaded.certify(images), model.certify(images), strict=True):
         assert torch.equal(ours, theirs)
     assert loaded.is_hard
-    assert loaded.schedule_start == model.schedule_start == 12
     assert loaded.hparams == model.hparams
 
 
@@ -177,7 +164,11 @@ def is_plain(value: Any) -> bool:
 def test_checkpoint_holds_plain_values_and_tensors_alone(trained: tuple[L2NNNClassifier, Path]) -> None:
     checkpoint = torch.load(trained[1], weights_only=True)
     assert is_plain(dict(checkpoint["hyper_parameters"]))
-    assert {"network", "image_shape", "num_labels", "omega"} <= set(checkpoint["hyper_parameters"])
+    assert checkpoint["hyper_parameters"]["objective"] == {
+        "class_path": "l2nnn_lightning.training.paper_loss.PaperLoss",
+        "init_args": {"omega": 1.0, "u": 3.0, "v": 2.0},
+    }
+    assert (checkpoint["lr_schedulers"][0]["start"], checkpoint["lr_schedulers"][0]["last_epoch"]) == (12, 72)
     ours = checkpoint["l2nnn_lightning"]
     assert ours["classifier"] == "L2NNNClassifier"
     assert ours["data"]["name"] == "made_up_images.StripesDataModule"
@@ -188,69 +179,56 @@ def test_scales_of_the_loss_are_no_part_of_the_classifier(trained: tuple[L2NNNCl
     model, images = copy.deepcopy(trained[0]).eval(), held_out()[0]
     before = model(images)
     with torch.no_grad():
-        model.loss.log_u += 1
-        model.loss.log_v += 1
+        model.objective.log_u += 1
+        model.objective.log_v += 1
     assert torch.equal(model(images), before)
     assert not torch.equal(model.attack_logits(images), trained[0].attack_logits(images))
-
-
-def test_copies_are_independent(trained: tuple[L2NNNClassifier, Path]) -> None:
-    twin = soften(copy.deepcopy(trained[0]))
-    assert trained[0].is_hard
-    assert not twin.is_hard
 
 
 # --- training ---
 
 
+@torch.no_grad()
+def step(model: L2NNNClassifier, batch: Batch, number: int = 0) -> dict[str, float]:
+    """What a training step logs; its loss is what the step returns."""
+    logged: dict[str, Any] = {}
+    model.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign,assignment]
+    assert model.training_step(batch, number) == logged["train/loss"]
+    return {name.removeprefix("train/"): float(value) for name, value in logged.items()}
+
+
 def test_penalty_is_part_of_the_loss_only_while_soft() -> None:
-    images, labels = held_out()
-    model = make_classifier(penalty_weight=0.5, network_args={"dense": [6], "head_hidden": [3]})
+    model = make_classifier(penalty_weight=0.5, head_hidden=[3])
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.mul_(2)
-    batch = Batch(images, labels)
-    soft = model.loss_terms(batch, model(images))
-    assert float(soft["penalty"].detach()) == pytest.approx(float(penalty(model.network).detach()))
+    batch = Batch(*held_out())
+    soft = step(model, batch)
+    assert soft["penalty"] == pytest.approx(float(penalty(model.network).detach()))
     parts = soft["loss_a"] + soft["loss_b"] + 0.5 * soft["loss_c"] + 0.5 * soft["penalty"]
-    torch.testing.assert_close(soft["loss"], parts)
+    assert soft["loss"] == pytest.approx(parts)
+    model.penalty_scale = 3.0
+    assert step(model, batch)["loss"] == pytest.approx(parts + soft["penalty"])
     model.harden()
-    hard = model.loss_terms(batch, model(images))
-    assert "penalty" not in hard
-    torch.testing.assert_close(hard["loss"], hard["loss_a"] + hard["loss_b"] + 0.5 * hard["loss_c"])
+    for number in (1, 0):  # in the middle of an epoch, and in the next one
+        hard = step(model, batch, number)
+        assert "penalty" not in hard
+        assert hard["loss"] == pytest.approx(hard["loss_a"] + hard["loss_b"] + 0.5 * hard["loss_c"])
 
 
-def test_adversarial_images_reach_l_a_alone() -> None:
-    images, labels = held_out()
-    model = make_classifier()
-    plain = model.loss_terms(Batch(images, labels), model(images))
-    attacked = model.loss_terms(Batch(images, labels, 1 - images), model(images))
-    assert plain["loss_a"] != attacked["loss_a"]
-    assert plain["loss_b"] == attacked["loss_b"]
-    assert plain["loss_c"] == attacked["loss_c"]
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("scale_lr", [True, False])
-def test_every_parameter_is_optimized_once(tmp_path: Path, optimizer: Any, scale_lr: bool) -> None:
-    model = make_classifier(optimizer=optimizer, scale_lr=scale_lr, start_hard=True)
+@pytest.mark.parametrize("optimizer", [ScaledAdam, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_every_parameter_is_optimized_once(tmp_path: Path, optimizer: Any) -> None:
+    model = make_classifier(optimizer=partial(optimizer, lr=0.01), hard=True)
     before = {name: value.clone() for name, value in model.named_parameters()}
     trainer = make_trainer(tmp_path, max_epochs=1)
     trainer.fit(model, StripesDataModule(batch_size=30, val_size=0))
     groups = trainer.optimizers[0].param_groups
-    assert len(groups) == (3 if scale_lr else 1)
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
     assert all(not torch.equal(value, before[name]) for name, value in model.named_parameters())
-    if scale_lr:  # 36 and 12 columns
-        rates = [group["initial_lr"] for group in groups]
-        assert rates == pytest.approx([0.01 * 16 / 6, 0.01 * 16 / math.sqrt(12), 0.01])
-
-
-def test_fixed_v_is_not_optimized(tmp_path: Path) -> None:
-    model = make_classifier(train_v=False, v=2.0)
-    make_trainer(tmp_path, max_epochs=1).fit(model, StripesDataModule(batch_size=30, val_size=0))
-    assert float(model.loss.log_v) == pytest.approx(math.log(2.0))
+    # 36 and 12 columns
+    scales = [16 / 6, 16 / math.sqrt(12), 1] if optimizer is ScaledAdam else [1] * 3
+    assert [group["initial_lr"] for group in groups] == pytest.approx([0.01 * scale for scale in scales])
 
 
 def test_validation_reports_what_is_proved(trained: tuple[L2NNNClassifier, Path], tmp_path: Path) -> None:
@@ -270,44 +248,36 @@ def test_validation_reports_what_is_proved(trained: tuple[L2NNNClassifier, Path]
     assert soft["test/certified_0_5"] == soft["test/radius_mean"] == soft["test/hard"] == 0
 
 
+def test_trainer_predicts_certificates(trained: tuple[L2NNNClassifier, Path], tmp_path: Path) -> None:
+    model = copy.deepcopy(trained[0])
+    model.trainer = None  # type: ignore[assignment]
+    parts = make_trainer(tmp_path).predict(model, datamodule=StripesDataModule(eval_batch_size=7))
+    assert [type(part) for part in parts] == [Certificate] * 3  # type: ignore[union-attr]
+    for name, expected in model.certify(held_out()[0])._asdict().items():
+        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), expected)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"penalty_weight": -1.0}, "penalty_weight must be at least 0, got -1.0"),
         ({"penalty_weight": math.nan}, "penalty_weight must be at least 0, got nan"),
-        ({"init": "gaussian"}, "init must be 'orthogonal' or 'principal', got 'gaussian'"),
-        ({"optimizer": "lbfgs"}, "optimizer must be 'adam', 'adamw' or 'sgd', got 'lbfgs'"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got "),
-        ({"learning_rate": math.nan}, "learning_rate must be positive, got "),
-        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
-        ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
-        ({"final_lr": 1.5}, r"final_lr must be in \[0, 1\], got 1.5"),
-        ({"schedule": "linear"}, "schedule must be 'cosine' or 'constant', got 'linear'"),
+        ({"init": "gaussian"}, "init must be one of principal, orthogonal, got 'gaussian'"),
+        ({"certificate": "exact"}, "certificate must be one of paper, pairwise, got 'exact'"),
         ({"radii": []}, "radii must hold one or more different values"),
         ({"radii": [0.5, -1.0]}, "a radius must be finite and >= 0"),
-        ({"omega": -1.0}, "omega must be at least 0"),
-        ({"network": "resnet"}, "network must be one of"),
+        ({"objective": partial(PaperLoss, omega=-1.0)}, "omega must be at least 0"),
         ({"num_labels": 1}, "num_labels must be at least 2"),
+        ({"image_shape": (28, 28)}, r"image_shape must be \(channels, height, width\), got \(28, 28\)"),
+        ({"objective": lambda _: PaperLoss(3)}, "cannot be kept in a checkpoint: give a class or functools.partial"),
+        ({"optimizer": partial(ScaledAdam, lr=0.0)}, "lr must be positive, got 0.0"),
+        ({"optimizer": partial(ScaledAdam, lr=math.nan)}, "lr must be positive, got nan"),
+        ({"optimizer": partial(ScaledAdam, weight_decay=-0.1)}, "Invalid weight_decay value: -0.1"),
+        ({"scheduler": partial(CosineAfterSwitch, warmup_steps=-1)}, "warmup_steps must be at least 0, got -1"),
+        ({"scheduler": partial(CosineAfterSwitch, final=1.5)}, r"final must be in \[0, 1\], got 1.5"),
+        ({"scheduler": partial(CosineAfterSwitch, shape="linear")}, "must be 'cosine' or 'constant', got 'linear'"),
     ],
 )
 def test_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_classifier(**options)
-
-
-def test_omega_changes_for_the_late_part_of_the_training(tmp_path):
-    seen: list[float] = []
-
-    class Watch(pl.Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
-            seen.append(pl_module.loss.omega)
-
-    model = make_classifier(omega=1.0, omega_late=0.25, late=0.5, start_hard=True)
-    make_trainer(tmp_path, Watch(), max_epochs=3).fit(model, StripesDataModule(batch_size=16))
-    assert seen == [1.0, 1.0, 0.25]
-
-
-@pytest.mark.parametrize("options", [{"omega_late": -1.0}, {"late": 1.5}])
-def test_a_bad_late_part_is_refused(options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
         make_classifier(**options)

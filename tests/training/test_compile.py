@@ -1,6 +1,5 @@
 """train.py --compile: the same training, and the same names in checkpoints."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from made_up_images import write_config
 from terminal import Terminal
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.training import cli
+from l2nnn_lightning.__main__ import train
 
 # Lightning 2.6 calls jsonargparse, and torch's compiler itself, by names that have been deprecated since.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
 
 
 def test_compiled_training_goes_through_the_switch_to_the_same_weights(images: Path, tmp_path: Path) -> None:
@@ -28,7 +26,7 @@ def test_compiled_training_goes_through_the_switch_to_the_same_weights(images: P
     for run, backend in (("plain", "false"), ("compiled", "eager")):
         torch.compiler.reset()
         counted = torch._dynamo.utils.counters["frames"]["ok"]
-        assert cli.train(["--config", config, "--run_dir", run, "--compile", backend]) == 0
+        assert train(["--config", config, "--run_dir", run, "--compile", backend]) == 0
         assert (torch._dynamo.utils.counters["frames"]["ok"] > counted) == (run == "compiled")
     plain, compiled = (torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("plain", "compiled"))
     assert plain["state_dict"].keys() == compiled["state_dict"].keys()
@@ -38,7 +36,7 @@ def test_compiled_training_goes_through_the_switch_to_the_same_weights(images: P
 
 
 def test_unknown_compiler_is_refused_in_one_line(images: Path, tmp_path: Path, terminal: Terminal) -> None:
-    line = terminal.error_line(cli.train, "--config", write_config(tmp_path / "a.yaml", images), "--compile", "gcc")
+    line = terminal.error_line(train, "--config", write_config(tmp_path / "a.yaml", images), "--compile", "gcc")
     assert "--compile must be true, false or one of " in line
     assert line.endswith("got 'gcc'\n")
     assert "inductor" in line

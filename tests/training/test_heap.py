@@ -1,57 +1,47 @@
 """Freed memory stays with the process of a command, unless the user has tuned malloc."""
 
+import ctypes
 import os
-import platform
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from l2nnn_lightning.training.command_line import main
-
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc only")
-
-# The pages that eight training steps touch for the first time, once the heap has settled in thirty-two others.
-_PROGRAM = """
-import resource, sys
-import torch
+from l2nnn_lightning.__main__ import main, run, train
 from l2nnn_lightning.training.heap import keep_freed_memory
 
-took_effect = keep_freed_memory() if sys.argv[1] == "keep" else False
-torch.set_num_threads(1)
-network = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 5), torch.nn.ReLU(), torch.nn.AvgPool2d(2))
-image = torch.rand(128, 1, 28, 28)
-faults = []
-for _ in range(40):
-    network(image).square().sum().backward()
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(took_effect, faults[-1] - faults[-9])
-"""
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What malloc is told, by a user who has not tuned it."""
+    told: list[tuple[int, int]] = []
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "platform", "linux")
+    libc = SimpleNamespace(mallopt=lambda *values: told.append(values) or 1)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    return told
 
 
-def _faults(mode: str, **environment: str) -> tuple[str, int]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    command = [sys.executable, "-c", _PROGRAM, mode]
-    output = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, check=True)
-    took_effect, faults = output.stdout.split()
-    return took_effect, int(faults)
+def test_nothing_is_mapped_or_trimmed(calls: list[tuple[int, int]]) -> None:
+    assert keep_freed_memory()
+    assert calls == [(-4, 0), (-1, -1)]  # M_MMAP_MAX and M_TRIM_THRESHOLD in malloc.h
 
 
-def test_training_steps_use_freed_memory_again() -> None:
-    took_effect, faults = _faults("keep")
-    assert took_effect == "True"
-    assert 10 * faults < _faults("default")[1]
-
-
-def test_the_users_own_tuning_wins() -> None:
-    assert _faults("keep", MALLOC_ARENA_MAX="2")[0] == "False"
-
-
-def test_only_a_command_with_a_process_of_its_own_changes_malloc(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[bool] = []
-    monkeypatch.setattr("l2nnn_lightning.training.command_line.keep_freed_memory", lambda: calls.append(True))
-    assert main(lambda _: None, []) == 0
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_the_users_own_tuning_wins(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "2")
+    assert not keep_freed_memory()
     assert calls == []
-    monkeypatch.setattr(sys, "argv", ["command"])
-    assert main(lambda _: None) == 0
-    assert calls == [True]
+
+
+def test_only_a_command_with_a_process_of_its_own_changes_malloc(
+    calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    for command in (train, lambda args: main(["train", *args]), lambda args: run("train", args)):
+        assert command(["--bogus"]) == 2
+    assert calls == []
+    monkeypatch.setattr(sys, "argv", ["train.py", "--bogus"])
+    assert train() == 2
+    assert len(calls) == 2

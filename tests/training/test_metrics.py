@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from torchmetrics import MetricCollection
 
-from l2nnn_lightning.training.metrics import CertifiedAccuracy, ConfidenceGap, MeanRadius, radius_key
+from l2nnn_lightning.nn.certificates import Certificate
+from l2nnn_lightning.training.metrics import CertifiedAccuracy, EvaluationMetrics, radius_key
 
 RADII = [0.5, 1.0, 1.58, 3.0]
 
@@ -35,16 +36,28 @@ def test_radius_key_refuses_what_is_no_radius(radius: float) -> None:
 
 def test_metrics_agree_with_numpy_over_uneven_batches() -> None:
     prediction, label, gap, radius = made_up(1003, seed=0)
-    metrics = MetricCollection({"gap": ConfidenceGap(), "certified": CertifiedAccuracy(RADII), "radius": MeanRadius()})
-    for part in torch.arange(1003).split(100):
-        metrics.update(gap=gap[part], prediction=prediction[part], label=label[part], radius=radius[part])
+    logits, loss = torch.eye(10)[prediction], torch.rand(1003, dtype=torch.float64)
+    metrics = EvaluationMetrics(10, RADII)
+    for _ in range(2):  # the second epoch knows nothing of the first
+        metrics.reset()
+        for part in torch.arange(1003).split(100):
+            certificate = Certificate(prediction[part], gap[part], radius[part])
+            metrics.update(logits[part], label[part], certificate, loss[part].mean(), is_hard=part[0] < 500)
     values = metrics.compute()
 
     right = (prediction == label).numpy()
-    expected = [np.mean(right & (radius.numpy() >= r)) for r in RADII]
-    assert values["certified"].tolist() == pytest.approx(expected, abs=1e-6)
-    assert values["gap"].item() == pytest.approx(gap.numpy().astype(np.float64).mean(), rel=1e-6)
-    assert values["radius"].item() == pytest.approx(np.where(right, radius.numpy(), 0).mean(), rel=1e-6)
+    for r, key in zip(RADII, ("0_5", "1", "1_58", "3"), strict=True):
+        assert values.pop(f"certified_{key}").item() == pytest.approx(np.mean(right & (radius.numpy() >= r)), abs=1e-6)
+    assert {name: value.item() for name, value in values.items()} == pytest.approx(
+        {
+            "loss": loss.mean().item(),
+            "accuracy": right.mean(),
+            "gap_mean": gap.numpy().astype(np.float64).mean(),
+            "radius_mean": np.where(right, radius.numpy(), 0).mean(),
+            "hard": 5 / 11,
+        },
+        rel=1e-6,
+    )
 
 
 def test_certified_accuracy_never_counts_radius_zero_or_a_wrong_label() -> None:
@@ -73,40 +86,29 @@ def test_collections_do_not_merge_metrics_of_different_radii() -> None:
     assert (values["near"].item(), values["far"].item()) == (1.0, 0.5)
 
 
-def test_reset_forgets_samples_and_keeps_radii() -> None:
-    metric = CertifiedAccuracy(RADII)
-    prediction, label, _, radius = made_up(50, seed=1)
-    first = metric(prediction, label, radius)
-    metric.reset()
-    metric.update(prediction, label, radius)
-    assert torch.equal(metric.compute(), first)
-    assert 0 < first[0] < 1
-
-
 @pytest.mark.parametrize("radii", [[], [1.0, 1.0], [-1.0], [math.inf]])
 def test_certified_accuracy_refuses_bad_radii(radii: list[float]) -> None:
     with pytest.raises(ValueError, match="radi"):
         CertifiedAccuracy(radii)
 
 
-def test_metrics_refuse_mismatched_shapes() -> None:
+def test_certified_accuracy_refuses_mismatched_shapes() -> None:
     with pytest.raises(ValueError, match="vectors of one length"):
-        MeanRadius().update(torch.zeros(3), torch.zeros(2), torch.zeros(3))
+        CertifiedAccuracy(RADII).update(torch.zeros(3), torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match="vectors of one length"):
-        ConfidenceGap().update(torch.zeros(3, 10))
+        CertifiedAccuracy(RADII).update(torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3, 1))
 
 
 def run_rank(rank: int, address: str, results: "SimpleQueue[list[float]]") -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     gap = [torch.tensor([4.0, 1.0, 2.0]), torch.tensor([6.0])][rank]
-    label = torch.zeros(len(gap))
-    prediction = torch.where(gap == 1.0, 1.0, 0.0)
-    certified, mean_gap, mean_radius = CertifiedAccuracy([0.5, 2.0, 3.0]), ConfidenceGap(), MeanRadius()
-    certified.update(prediction, label, gap / 2)
-    mean_gap.update(gap)
-    mean_radius.update(prediction, label, gap / 2)
-    results.put([*certified.compute().tolist(), mean_gap.compute().item(), mean_radius.compute().item()])
+    label = torch.zeros(len(gap), dtype=torch.int64)
+    prediction = torch.where(gap == 1.0, 1, 0)
+    metrics = EvaluationMetrics(2, [0.5, 2.0, 3.0])
+    logits, certificate = torch.eye(2)[prediction], Certificate(prediction, gap, gap / 2)
+    metrics.update(logits, label, certificate, gap.mean(), is_hard=True)
+    results.put([value.item() for value in metrics.compute().values()])
     dist.destroy_process_group()
 
 
@@ -122,5 +124,5 @@ def test_two_processes_with_uneven_shares_agree_with_one(tmp_path: Path) -> None
         worker.join(timeout=60)
         assert worker.exitcode == 0
     for _ in workers:
-        # By hand: radii 2, wrong, 1, 3 of four samples; gaps 4 + 1 + 2 + 6.
-        assert results.get() == [0.75, 0.5, 0.25, 3.25, 1.5]
+        # By hand: gaps, for once also losses, of 4, 1, 2, 6; radii 2, wrong, 1, 3 of four samples.
+        assert results.get() == [3.25, 0.75, 3.25, 1.5, 1.0, 0.75, 0.5, 0.25]

@@ -1,41 +1,35 @@
 """Templates as a classifier: placed, trained, saved, certified, attacked."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from made_up_images import SHAPE, StripesDataModule
-from made_up_training import make_classifier, make_trainer
+from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.evaluation.measure.loop import attack_images, certify_images
-from l2nnn_lightning.evaluation.measure.soundness import check_sound
+from l2nnn_lightning.attacks import build_attack
 from l2nnn_lightning.models import TemplateNet
 from l2nnn_lightning.nn import fold
 from l2nnn_lightning.training.callbacks import BestCheckpoint, HardScalingSwitch
+from l2nnn_lightning.training.objectives import RadiusHinge
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero"),
-]
-
-HINGE: dict[str, Any] = {"network": "templates", "objective": "radius_hinge", "margin": 0.8}
+pytestmark = QUIET_TRAINING
 
 
-def make_templates(trunk: str = "identity", count: int = 3, **options: Any) -> L2NNNClassifier:
-    network_args: dict[str, Any] = {"templates_per_label": count, "trunk": trunk}
-    if trunk == "conv":
-        network_args["channels"] = 4
-    return make_classifier(**(HINGE | {"network_args": network_args} | options))
+def make_templates(trunk: str = "identity", count: int = 3, *, in_box: bool = False) -> L2NNNClassifier:
+    options: dict[str, Any] = {"channels": 4} if trunk == "conv" else {}
+    network = partial(TemplateNet, templates_per_label=count, trunk=trunk, **options)
+    return make_classifier(network, partial(RadiusHinge, margin=0.8, in_box=in_box))
 
 
 @pytest.fixture(scope="module", params=["identity", "conv"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[L2NNNClassifier, Path]:
     folder = tmp_path_factory.mktemp("templates")
     torch.manual_seed(0)
-    model = make_templates(request.param, margin_in_box=request.param == "identity")
+    model = make_templates(request.param, in_box=request.param == "identity")
     trainer = make_trainer(
         folder, HardScalingSwitch(switch_epoch=2), BestCheckpoint(folder, "val/radius_mean"), max_epochs=6
     )
@@ -52,30 +46,27 @@ def test_a_saved_classifier_proves_the_same(trained: tuple[L2NNNClassifier, Path
     for one, other in zip(best.certify(image), again.certify(image), strict=True):
         assert torch.equal(one, other)
     torch.testing.assert_close(fold(best.network)(image), best(image))
-    assert best.radius_kind == "distance to rival templates' cells"
+    assert best.network.rule().name == "distance to rival templates' cells"
 
 
 @pytest.mark.parametrize(("attack", "max_iter", "count"), [("cw", 120, 3), ("pgd_l2", 30, 18)])
 def test_no_attack_breaks_a_radius(
     trained: tuple[L2NNNClassifier, Path], attack: str, max_iter: int, count: int
 ) -> None:
-    model = trained[0]
-    data = StripesDataModule()
-    data.setup("test")
-    assert data.test_set is not None
-    images, labels = data.test_set.images[:count], data.test_set.labels[:count]
-    records = certify_images(model, images, labels, batch_size=7)
-    assert float(records.radius.max()) > 0.1
-    on_pixels = isinstance(model.network, TemplateNet) and model.network.sees_pixels
-    assert (records.radius_box is not None) is on_pixels
-    if records.radius_box is not None:
-        assert (records.radius_box >= records.radius).all()
-        assert (records.radius_box > records.radius).any()
-    attacked, info, _ = attack_images(
-        model, images, records, attack, eps=4.0, max_iter=max_iter, seed=0, batch_size=count, attack_proven=True
-    )
-    check_sound(attacked, [info])
-    assert attacked.attacks[attack].broken.any()
+    certified = trained[0].certified()
+    pixels, labels = StripesDataModule().load_images(train=False)
+    images, labels = pixels[:count].float() / 255, labels[:count]
+    certificate, box = certified.in_box(images)
+    assert float(certificate.radius.max()) > 0.1
+    assert (box is not None) is trained[0].network.has_box
+    if box is not None:
+        assert (box >= certificate.radius).all()
+        assert (box > certificate.radius).any()
+    proven = certificate.radius if box is None else box
+    found = build_attack(attack, certified.network, eps=4.0, max_iter=max_iter).run(images, labels)
+    broken = found.broken & (certificate.label == labels)
+    assert broken.any()
+    assert (found.norm > proven)[broken].all()
 
 
 def test_templates_on_pixels_prove_from_the_start_and_a_trunk_must_be_hardened() -> None:
@@ -87,17 +78,17 @@ def test_templates_on_pixels_prove_from_the_start_and_a_trunk_must_be_hardened()
     assert not trunk.certify(image).radius.any()
     trunk.harden()
     assert float(trunk.certify(image).radius.max()) > 0
-    certificate, box = trunk.certify_in_box(image)
+    certificate, box = trunk.certified().in_box(image)
     assert box is None
     assert torch.equal(certificate.label, trunk(image).argmax(1))
 
 
 def test_half_precision_and_ordinary_networks_have_no_box_radius() -> None:
     image = torch.rand(3, *SHAPE)
-    certificate, box = make_templates().bfloat16().certify_in_box(image)
+    certificate, box = make_templates().bfloat16().certified().in_box(image)
     assert box is None
     assert not certificate.radius.any()
-    assert make_classifier(start_hard=True).certify_in_box(image)[1] is None
+    assert make_classifier(hard=True).certified().in_box(image)[1] is None
 
 
 def test_templates_begin_at_the_centres_of_each_label_alike_every_time(tmp_path: Path) -> None:
@@ -122,21 +113,20 @@ def test_the_logits_of_a_training_step_are_the_networks_own() -> None:
     batch = data.train_set.__getitems__([0, 1, 2])
     batch = batch._replace(image=batch.image.float() / 255)
     model = make_templates()
-    logits, terms = model.training_terms(batch)
+    logits, terms = model.objective(model.network, batch)
     torch.testing.assert_close(logits, model(batch.image))
-    torch.testing.assert_close(terms["loss"], model.loss_terms(batch, model(batch.image))["loss"])
+    torch.testing.assert_close(terms["loss"], model.objective(model.network, batch, model(batch.image))[1]["loss"])
 
 
 @pytest.mark.parametrize(
-    ("network_args", "message"),
+    ("options", "shape", "message"),
     [
-        ({"templates_per_label": 0}, "templates_per_label must be at least 1"),
-        ({"trunk": "resnet"}, "trunk must be 'identity' or 'conv', got 'resnet'"),
-        ({"trunk": "conv", "channels": 3}, "channels must be even for MaxMin, got 3"),
+        ({"templates_per_label": 0}, SHAPE, "templates_per_label must be at least 1"),
+        ({"trunk": "resnet"}, SHAPE, "trunk must be one of identity, conv, got 'resnet'"),
+        ({"trunk": "conv", "channels": 3}, SHAPE, "channels must be even for MaxMin, got 3"),
+        ({"trunk": "conv"}, (1, 5, 6), "even sides, got 5x6"),
     ],
 )
-def test_bad_options_are_refused(network_args: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], shape: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_classifier(**(HINGE | {"network_args": network_args}))
-    with pytest.raises(ValueError, match="even sides, got 5x6"):
-        make_classifier(**(HINGE | {"network_args": {"trunk": "conv"}, "image_shape": (1, 5, 6)}))
+        TemplateNet(shape, 3, **options)

@@ -1,44 +1,14 @@
-"""A study's table and curves as PNG."""
-
-import textwrap
-from collections.abc import Sequence
-from pathlib import Path
+"""A study's curves."""
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from l2nnn_lightning.evaluation.report.style import ATTACK_COLOURS, BLUE, PERCENT, legend_above, new_figure, tidy
 from l2nnn_lightning.experiments.study.plan import Plan
 from l2nnn_lightning.experiments.study.store import Store
-from l2nnn_lightning.experiments.study.table import cell_numbers, table_rows
+from l2nnn_lightning.experiments.study.table import cell_numbers
 
-__all__ = ["draw_curves", "draw_table", "write_figures"]
-
-_INCHES_A_LETTER = 0.075  # of a title of 9 points, on average
-
-
-def draw_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Figure:
-    """Draw a table, first column to the left."""
-    widths = [max(len(line[i]) for line in (header, *rows)) + 2 for i in range(len(header))]
-    inches = max(4.0, 0.085 * sum(widths))
-    lines = textwrap.wrap(title, int(inches / _INCHES_A_LETTER))
-    figure = new_figure(inches, 0.26 * (len(rows) + 1) + 0.28 + 0.17 * len(lines))
-    axes = figure.subplots()
-    axes.axis("off")
-    axes.set_title("\n".join(lines), fontsize=9, loc="left")
-    shares = [width / sum(widths) for width in widths]
-    texts = [list(header), *map(list, rows)]
-    table = axes.table(cellText=texts, colWidths=shares, cellLoc="right", bbox=Bbox.unit())
-    table.auto_set_font_size(False)
-    table.set_fontsize(8)
-    for (row, column), cell in table.get_celld().items():
-        cell.set(linewidth=0.4, edgecolor="#CCCCCC")
-        if row == 0:
-            cell.set_facecolor("#EEF3F7")
-        if column == 0:
-            cell.set_text_props(ha="left")
-    return figure
+__all__ = ["draw_curves"]
 
 
 def draw_curves(plan: Plan, store: Store) -> Figure | None:
@@ -65,16 +35,6 @@ def draw_curves(plan: Plan, store: Store) -> Figure | None:
             axis.set_major_formatter(PERCENT)
     legend_above(figure, axes, columns=3)
     return figure
-
-
-def write_figures(plan: Plan, store: Store) -> list[Path]:
-    """Write the table and the curves beside the study's results; returns the files."""
-    figures = {"table": draw_table(plan.study.title, *table_rows(plan, store)), "curves": draw_curves(plan, store)}
-    written = {store.folder.with_name(f"{plan.tier}_{name}.png"): figure for name, figure in figures.items() if figure}
-    for path, figure in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return list(written)
 
 
 def _mean(plan: Plan, store: Store, row: str, name: str) -> float:

@@ -82,7 +82,7 @@ def run_study(args: Sequence[str]) -> None:
 
     from l2nnn_lightning.evaluation.report.files import write_text
     from l2nnn_lightning.experiments.study import schedule
-    from l2nnn_lightning.experiments.study.draw import write_figures
+    from l2nnn_lightning.experiments.study.draw import draw_curves
     from l2nnn_lightning.experiments.study.table import study_markdown
     from l2nnn_lightning.experiments.study.tasks import missing_tasks
 
@@ -95,7 +95,9 @@ def run_study(args: Sequence[str]) -> None:
     text = study_markdown(plan, store)
     print(text)
     write_text(store.folder.with_name(f"{plan.tier}.md"), text)
-    for path in write_figures(plan, store):
+    if (figure := draw_curves(plan, store)) is not None:
+        path = store.folder.with_name(f"{plan.tier}_curves.png")
+        figure.savefig(path)
         print(path)
     if failed:
         raise FailedWorkError(f"failed: {', '.join(failed)}; what they printed is in their logs")

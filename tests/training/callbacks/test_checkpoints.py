@@ -1,5 +1,6 @@
 """What is kept of a run: the last epoch always, the best one only if it proves anything."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from made_up_images import SHAPE, StripesDataModule
 from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
 
 from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.models import PlainTwin
 from l2nnn_lightning.training.callbacks import BestCheckpoint, HardScalingSwitch, LastCheckpoint
 
 pytestmark = QUIET_TRAINING
@@ -63,13 +65,12 @@ def test_without_a_switch_there_is_no_best(data: StripesDataModule, tmp_path: Pa
 
 
 def test_hard_from_the_start_keeps_the_best(data: StripesDataModule, tmp_path: Path) -> None:
-    seen = run(tmp_path, data, make_classifier(start_hard=True), [0.1, 0.3, 0.2])
+    seen = run(tmp_path, data, make_classifier(hard=True), [0.1, 0.3, 0.2])
     assert seen.best_epochs == [None, 0, 1, 1]
 
 
 def test_ordinary_classifier_has_a_best_too(data: StripesDataModule, tmp_path: Path) -> None:
-    options = {"channels": [2], "dense": [4]}
-    model = OrdinaryClassifier("mnist_small_plain", options, image_shape=SHAPE, num_labels=3)
+    model = OrdinaryClassifier(partial(PlainTwin, channels=[2], dense=[4]), image_shape=SHAPE, num_labels=3)
     assert run(tmp_path, data, model, [0.1, 0.3, 0.2]).best_epochs == [None, 0, 1, 1]
 
 
@@ -84,11 +85,11 @@ def test_last_holds_what_the_switch_did_in_its_epoch(data: StripesDataModule, tm
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["callbacks"]["HardScalingSwitch"]["switched_at"] == 1
     assert all(bool(value) for key, value in checkpoint["state_dict"].items() if key.endswith(".hard"))
-    assert checkpoint["l2nnn_lightning"]["schedule_start"] == 10
+    assert checkpoint["lr_schedulers"][0]["start"] == 10
 
 
 def test_minimum_may_be_best(data: StripesDataModule, tmp_path: Path) -> None:
     seen = Scores(tmp_path, [0.3, 0.1, 0.2])
     best = BestCheckpoint(tmp_path, "val/score", mode="min")
-    make_trainer(tmp_path, seen, best, max_epochs=3).fit(make_classifier(start_hard=True), data)
+    make_trainer(tmp_path, seen, best, max_epochs=3).fit(make_classifier(hard=True), data)
     assert seen.best_epochs[-1] == 1

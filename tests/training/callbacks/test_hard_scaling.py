@@ -1,7 +1,7 @@
 """The switch from penalty to hard scaling: when it comes, what it changes, and that it survives."""
 
 import math
-import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from made_up_images import StripesDataModule
-from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
+from made_up_training import QUIET_TRAINING, Scripted, make_classifier, make_trainer
 from torch import Tensor
 from torch.nn import functional as F
 
 from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.models import L2NNN
+from l2nnn_lightning.models import L2NNN, ConvL2NNN, SeparateL2NNNs
 from l2nnn_lightning.nn import is_hard
-from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
+from l2nnn_lightning.training import PaperLoss
+from l2nnn_lightning.training.callbacks import HardScalingSwitch
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = QUIET_TRAINING
 
@@ -25,26 +27,6 @@ pytestmark = QUIET_TRAINING
 def data() -> StripesDataModule:
     """Five steps an epoch."""
     return StripesDataModule(batch_size=10, val_size=10)
-
-
-class Scripted(pl.Callback):
-    """Put a metric of the test's choice where the switch looks, and note what each epoch was trained with."""
-
-    def __init__(self, values: list[float] | None = None, name: str = "val/scripted") -> None:
-        self.values, self.name = values, name
-        self.hard: list[bool] = []
-        self.rates: list[float] = []
-        self.penalties: list[float] = []
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.rates.append(trainer.optimizers[0].param_groups[-1]["lr"])
-        if batch_idx == 0:
-            self.hard.append(pl_module.is_hard)
-            self.penalties.append(pl_module.penalty_weight)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.values is not None:
-            pl_module.log(self.name, self.values[trainer.current_epoch])
 
 
 @pytest.mark.parametrize(
@@ -58,8 +40,8 @@ class Scripted(pl.Callback):
         ({"latest": 0.0}, r"latest must be in \(0, 1\], got 0.0"),
         ({"latest": 1.5}, r"latest must be in \(0, 1\], got 1.5"),
         ({"lr_factor": 0.0}, "lr_factor must be positive, got 0.0"),
-        ({"penalty_factor": 0.5}, "penalty_factor and penalty_epochs must be at least 1, got 0.5 and 1"),
-        ({"penalty_epochs": 0}, "penalty_factor and penalty_epochs must be at least 1, got 1.0 and 0"),
+        ({"penalty_factor": 0.5}, "penalty_factor must be at least 1, got 0.5"),
+        ({"penalty_epochs": 0}, "penalty_epochs must be at least 1, got 0"),
     ],
 )
 def test_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:
@@ -150,7 +132,9 @@ def test_switch_is_told_in_one_line(data: StripesDataModule, tmp_path: Path, cap
 
 def test_learning_rate_is_lowered_and_its_schedule_restarted(data: StripesDataModule, tmp_path: Path) -> None:
     seen = Scripted()
-    model = make_classifier(final_lr=0.1, warmup_steps=1, scale_lr=False)
+    model = make_classifier(
+        optimizer=partial(torch.optim.Adam, lr=0.01), scheduler=partial(CosineAfterSwitch, final=0.1, warmup_steps=1)
+    )
     make_trainer(tmp_path, seen, HardScalingSwitch(switch_epoch=2, lr_factor=0.5)).fit(model, data)
     expected = [0.005] + [0.01] * 9  # a step of warm-up, then constant: the end of this part is not known
     for since in range(10):
@@ -160,20 +144,21 @@ def test_learning_rate_is_lowered_and_its_schedule_restarted(data: StripesDataMo
 
 
 def terms_of_a(model: L2NNNClassifier, images: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(model.loss.scaled(model(images)), labels)
+    return F.cross_entropy(model.objective.attacked(model(images)), labels)
 
 
 @pytest.mark.parametrize(
-    ("network", "options"),
+    "network",
     [
-        ("mlp", {"dense": [6]}),
-        ("mlp", {"dense": [6], "head_hidden": [4]}),
-        ("mnist_small", {"channels": [2, 3], "kernel_size": 3, "dense": [5], "head": "single"}),
-        ("cifar_paper", {"crop": 6, "channels": [2, 2], "head_hidden": [3]}),
+        partial(ConvL2NNN, channels=[], dense=[6]),
+        partial(ConvL2NNN, channels=[], dense=[6], head_hidden=[4]),
+        partial(ConvL2NNN, channels=[2, 3], kernel_size=3, dense=[5], head="single"),
+        partial(SeparateL2NNNs, crop=6, channels=[2, 2], head_hidden=[3]),
     ],
+    ids=["dense", "stacks", "convolutions", "separate"],
 )
-def test_logits_change_by_one_factor_a_label_and_l_a_not_at_all(network: str, options: dict[str, Any]) -> None:
-    model = make_classifier(network=network, network_args=options, u=3.0).eval()
+def test_logits_change_by_one_factor_a_label_and_l_a_not_at_all(network: Any) -> None:
+    model = make_classifier(network, partial(PaperLoss, u=3.0)).eval()
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.copy_(torch.randn_like(parameter))
@@ -200,7 +185,7 @@ def test_switch_in_training_keeps_l_a(data: StripesDataModule, tmp_path: Path) -
                 super()._switch(trainer, pl_module, *rest)
                 losses.append(terms_of_a(pl_module, images.float() / 255, labels))
 
-    model = make_classifier(penalty_weight=0.001, omega=1.0)
+    model = make_classifier(objective=partial(PaperLoss, omega=1.0), penalty_weight=0.001)
     make_trainer(tmp_path, Around(switch_epoch=2)).fit(model, data)
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
 
@@ -263,120 +248,12 @@ def test_best_checkpoint_of_the_users_begins_anew(data: StripesDataModule, tmp_p
     assert float(mine.best_model_score) == pytest.approx(0.2)
 
 
-# --- what it survives ---
-
-
-def fit(tmp_path: Path, epochs: int, values: list[float], checkpoint: Path | None = None) -> tuple[Any, Any, Any]:
-    torch.manual_seed(1)
-    model, switch = make_classifier(), HardScalingSwitch("val/scripted", patience=2, latest=1.0, lr_factor=0.5)
-    seen = Scripted(values)
-    last = LastCheckpoint(tmp_path)
-    trainer = make_trainer(tmp_path, EpochSeed(0), seen, switch, last, max_epochs=6, limit_train_batches=5)
-    if checkpoint is None and epochs < 6:
-
-        class Stop(pl.Callback):
-            def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-                trainer.should_stop = trainer.current_epoch + 1 >= epochs
-
-        trainer.callbacks.insert(0, Stop())  # type: ignore[attr-defined]
-    data = StripesDataModule(batch_size=10, val_size=10)
-    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    return model, switch, seen
-
-
-@pytest.mark.parametrize("epochs", [2, 3, 4])
-def test_state_survives_a_resume(tmp_path: Path, epochs: int) -> None:
-    """Before the wait, in the middle of it, and after the switch."""
-    values = [0.5, 0.4, 0.6, 0.6, 0.5, 0.5]
-    whole, switch, seen = fit(tmp_path / "whole", 6, values)
-    fit(tmp_path / "torn", epochs, values)
-    rest, resumed, seen_rest = fit(tmp_path / "torn", 6, values, tmp_path / "torn" / "last.ckpt")
-    assert seen.hard == [False] * 4 + [True] * 2
-    assert seen_rest.hard == seen.hard[epochs:]
-    assert resumed.state_dict() == switch.state_dict() == {"best": pytest.approx(0.4), "waited": 2, "switched_at": 3}
-    assert seen_rest.rates == seen.rates[epochs * 5 :]
-    state, expected = rest.state_dict(), whole.state_dict()
-    assert all(torch.equal(state[key], expected[key]) for key in expected)
-
-
-def test_mode_survives_loading_weights_alone(data: StripesDataModule, tmp_path: Path) -> None:
-    model = make_classifier()
-    trainer = make_trainer(tmp_path, HardScalingSwitch(switch_epoch=1), max_epochs=1)
-    trainer.fit(model, data)
-    trainer.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
-    loaded = L2NNNClassifier.load_from_checkpoint(tmp_path / "weights.ckpt")
-    assert loaded.is_hard
-    assert bool((loaded.certify(torch.rand(4, 1, 6, 6)).radius > 0).any())
-
-
-@pytest.mark.parametrize("use_buffers", [True, False])
-def test_switch_survives_averaged_weights(data: StripesDataModule, tmp_path: Path, use_buffers: bool) -> None:
-    average = pl.callbacks.EMAWeightAveraging(decay=0.9, use_buffers=use_buffers)
-    model = make_classifier()
-    best = BestCheckpoint(tmp_path, "val/accuracy")
-    trainer = make_trainer(tmp_path, HardScalingSwitch(switch_epoch=2), average, best, LastCheckpoint(tmp_path))
-    trainer.fit(model, data)
-    assert model.is_hard  # now the average
-    for name in ("best.ckpt", "last.ckpt"):
-        loaded = L2NNNClassifier.load_from_checkpoint(tmp_path / name).double().eval()
-        assert loaded.is_hard, name
-        rows = torch.autograd.functional.jacobian(
-            lambda x, loaded=loaded: loaded(x[None])[0], torch.rand(1, 6, 6, dtype=torch.float64)
-        )
-        assert float(rows.flatten(1).norm(dim=1).max()) <= 1 + 1e-6
-
-
-def test_average_that_is_still_soft_is_never_best(data: StripesDataModule, tmp_path: Path) -> None:
-    """With rare updates the network is hard while the average, which is validated and saved, is not."""
-    average = pl.callbacks.EMAWeightAveraging(update_every_n_steps=1000, update_starting_at_step=0)
-    best = BestCheckpoint(tmp_path, "val/accuracy")
-    trainer = make_trainer(tmp_path, HardScalingSwitch(switch_epoch=1), average, best)
-    trainer.fit(make_classifier(), data)
-    assert best.best_model_path == ""
-    assert not (tmp_path / "best.ckpt").exists()
-
-
-class Disagreeing(Scripted):
-    """Each process sees another metric, as each sees other images."""
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        values = [[1.0, 1.0, 1.0, 1.0], [1.0, 0.9, 0.8, 0.7]][trainer.global_rank]
-        pl_module.log(self.name, values[trainer.current_epoch], sync_dist=False)
-
-
-class Report(pl.Callback):
-    """Write what each process ended with."""
-
-    def __init__(self, folder: Path, seen: Scripted) -> None:
-        self.folder, self.seen = folder, seen
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        state = {key: value.cpu() for key, value in pl_module.state_dict().items()}
-        torch.save(
-            {"hard": self.seen.hard, "state": state, "start": pl_module.schedule_start},
-            self.folder / f"{trainer.global_rank}.pt",
-        )
-
-
-def test_two_processes_switch_at_the_same_step(data: StripesDataModule, tmp_path: Path) -> None:
-    seen = Disagreeing()
-    callbacks = [seen, HardScalingSwitch("val/scripted", patience=2, latest=1.0), Report(tmp_path, seen)]
-    trainer = make_trainer(tmp_path, *callbacks, devices=2, strategy="ddp_fork")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer.fit(make_classifier(), data)
-    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert one["hard"] == other["hard"] == [False] * 3 + [True]
-    assert one["start"] == other["start"]
-    assert all(torch.equal(one["state"][key], other["state"][key]) for key in one["state"])
-
-
 def test_network_that_is_no_plain_chain_switches_too() -> None:
     """Biases cannot be kept in scale there, but the proof holds."""
-    model = make_classifier(network_args={"dense": [6], "activation": "relu"})
+    model = make_classifier(activation="relu")
     assert isinstance(model.network, L2NNN)
     model.network.trunk.append(torch.nn.Sigmoid())
-    scale = model.loss.log_u.clone()
+    scale = model.objective.log_u.clone()
     model.harden()
     assert model.is_hard
-    assert torch.equal(model.loss.log_u, scale)
+    assert torch.equal(model.objective.log_u, scale)

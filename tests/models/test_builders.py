@@ -1,18 +1,18 @@
-"""What is special of each kind of network: its layers, where it begins, what it shares, what it learns."""
+"""What each builder promises: sizes, where a network begins, what its parts see."""
 
 from typing import Any
 
 import pytest
 import torch
-from oracles import affine_norm
-from small_networks import EXACT, build, wild
+from small_networks import EXACT, PLAIN, build, small, wild
 from torch import nn
 
-from l2nnn_lightning.models import ConvL2NNN, ImageShape, PlainResNet, PlainTwin
-from l2nnn_lightning.nn import Residual, harden, nonexpansive
-from l2nnn_lightning.nn.initialization import dirac_
+from l2nnn_lightning.models import ConvL2NNN, PlainResNet, PlainTwin
+from l2nnn_lightning.nn import Residual, harden
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
 from l2nnn_lightning.nn.residual import Splitting
+
+TINY: dict[str, Any] = {"channels": [4, 4], "depth": 1, "dense": [6]}
 
 
 def test_paper_network_has_22_layers() -> None:
@@ -52,38 +52,11 @@ def test_convolutions_begin_as_an_isometry() -> None:
     assert float(values.min()) > 0.97
 
 
-def test_heads_are_unit_rows() -> None:
-    network = harden(build("cifar_tight", (3, 8, 8), channels=[4, 6], dense=[6])).eval()
-    weight = network.head.stacks[0].weight
-    assert weight.shape == (4, 1, 6)
-    torch.testing.assert_close(weight.norm(dim=2), torch.ones(4, 1))
-
-
 def test_half_the_brightness_is_the_origin() -> None:
     network = build("cifar_tight", (3, 8, 8), channels=[4, 6], dense=[6])
     grey = torch.full((1, 3, 8, 8), 0.5)
     assert float(network(grey).detach().abs().max()) == 0
     assert float(network(grey + 0.1).detach().abs().max()) > 0
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "groups"), [(4, 4, 1), (3, 8, 1), (8, 3, 1), (4, 4, 2), (2, 6, 2), (6, 2, 2)]
-)
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_dirac_is_the_identity_of_the_shared_channels(inputs: int, outputs: int, groups: int, kernel: int) -> None:
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
-    dirac_(nonexpansive(conv, bound="operator_columns"))
-    harden(conv).double().eval()
-    x = torch.rand(2, inputs, 5, 5, dtype=torch.float64)
-    y = conv(x)
-    each_in, each_out = inputs // groups, outputs // groups
-    for group in range(groups):
-        shared = min(each_in, each_out)
-        part = y[:, group * each_out : group * each_out + shared]
-        torch.testing.assert_close(part, x[:, group * each_in : group * each_in + shared], rtol=0.02, atol=0)
-        surplus = y[:, group * each_out + shared : (group + 1) * each_out]
-        assert surplus.numel() == 0 or 0 < float(surplus.detach().abs().max()) < 0.3
-    assert 0.97 < affine_norm(conv, (inputs, 5, 5)) <= EXACT
 
 
 def test_every_channel_learns_within_three_steps() -> None:
@@ -102,9 +75,6 @@ def test_every_channel_learns_within_three_steps() -> None:
         if raw.dim() == 4:
             assert bool((grads[id(raw)].abs().amax((1, 2, 3)) > 0).all())
             assert bool((grads[id(raw)].abs().amax((0, 2, 3)) > 0).all())
-
-
-TINY: dict[str, Any] = {"channels": [4, 4], "depth": 1, "dense": [6]}
 
 
 @pytest.mark.parametrize("activation", ["maxmin", "two_sided_relu"])
@@ -152,6 +122,14 @@ def test_padding_keeps_every_pixel() -> None:
     assert bool((image.grad != 0).all())
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_ordinary_network_is_nothing_but_plain_layers(name: str) -> None:
+    network = small(name)
+    assert network.harden() is None
+    assert not network.is_hard
+    assert not any("parametrizations" in key for key in network.state_dict())
+
+
 def test_plain_twin_has_the_layers_of_its_l2nnn() -> None:
     twin = PlainTwin((1, 8, 8), 4, channels=[2, 3], dense=[6], activation="two_sided_relu", pooling="norm")
     l2nnn = ConvL2NNN((1, 8, 8), 4, channels=[2, 3], dense=[6])
@@ -168,13 +146,6 @@ def test_default_resnet_has_eighteen_layers_and_eleven_million_parameters() -> N
     assert 11.1e6 < sum(p.numel() for p in network.parameters()) < 11.3e6
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 17), (2, 8, 8)])
-def test_ordinary_resnet_takes_images_of_any_size(shape: ImageShape) -> None:
-    network = PlainResNet(shape, 3, width=4, blocks=[1, 2])
-    network(torch.rand(6, *shape)).square().sum().backward()
-    assert all(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
-
-
 def test_shortcut_carries_the_input_where_the_convolutions_are_zero() -> None:
     network = PlainResNet((3, 8, 8), 3, width=4, blocks=[2]).eval()
     for name, parameter in network.named_parameters():
@@ -182,3 +153,10 @@ def test_shortcut_carries_the_input_where_the_convolutions_are_zero() -> None:
             nn.init.zeros_(parameter)
     stem = network[0](torch.rand(2, 3, 8, 8))
     assert torch.equal(network[2](network[1](stem)), stem)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 17), (2, 8, 8)])
+def test_plain_resnet_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
+    network = PlainResNet(shape, 3, width=4, blocks=[1, 2])
+    network(torch.rand(6, *shape)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
