@@ -4,17 +4,15 @@ import contextlib
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchattacks.attack import Attack
 
-from l2nnn_lightning.attacks.guard import undisturbed
-
 __all__ = ["AttackResult", "ImageAttack", "NormKind", "check_at_least", "check_choice", "check_positive", "distance"]
-__all__ += ["spread"]
+__all__ += ["spread", "undisturbed"]
 
 NormKind = Literal["L2", "Linf"]
 
@@ -147,6 +145,32 @@ class ImageAttack(Attack, ABC):
         if not 0 <= lowest <= highest < logits.shape[1]:
             raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {lowest} to {highest}")
         return logits.argmax(1) != labels
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Attack ``model`` in evaluation mode, with gradients, and restore it whatever happens.
+
+    The mode of every submodule and ``requires_grad`` of every parameter are put back on exit. Parameters need no
+    gradient inside, which spares the graph of parametrized weights; input gradients are taken with
+    ``torch.autograd.grad``. Works inside ``torch.no_grad`` and ``torch.inference_mode`` (Lightning's validation and
+    test), provided the inputs are cloned inside.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        # Flags are set one by one: train() and eval() may be overridden, and recurse.
+        for module, _ in modes:
+            module.training = False
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) -> None:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.attacks.base import spread
-from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.base import spread, undisturbed
 from l2nnn_lightning.attacks.pgd import climb
 
 __all__ = ["LinfAttack", "pgd_linf_images"]

@@ -13,7 +13,7 @@ from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.pooling import PixelUnshuffle
-from l2nnn_lightning.nn.recurrent import LastStep, Recurrent, RowsAsSteps
+from l2nnn_lightning.nn.recurrent import LastStep, Reading, Recurrent, RowsAsSteps
 from l2nnn_lightning.nn.residual import Residual, SharedOver
 
 __all__ = ["ResNetL2NNN", "RowsRNN"]
@@ -139,8 +139,7 @@ class RowsRNN(L2NNN):
         layers: list[nn.Module] = [RowsAsSteps()]
         features = channels * width
         for i, outputs in enumerate(hidden):
-            alone = readout == "last" and i == len(hidden) - 1
-            reading: Literal["overlapping", "joint"] = "overlapping" if alone else "joint"
+            reading: Reading = "overlapping" if readout == "last" and i == len(hidden) - 1 else "joint"
             layers.append(Recurrent(features, outputs, build(), reading, t=t, bound=bound))
             features = outputs * widening
         layers.append(LastStep() if readout == "last" else nn.Flatten())

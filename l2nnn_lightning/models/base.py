@@ -40,11 +40,7 @@ class Network(nn.Module):
         return is_hard(self)
 
     def rule(self, *, quick: bool = False) -> Rule:
-        """Say what its logits prove, for as long as the weights stay what they are.
-
-        Args:
-            quick: whether smaller radii will do, for validation in every epoch.
-        """
+        """Say what its logits prove while the weights stay as they are; quickly, with perhaps smaller radii."""
         return NothingProved()
 
     def signed_radius(
@@ -113,15 +109,10 @@ class Certified(nn.Module):
 def certify(
     network: nn.Module, rule: Rule, image: Tensor, *, in_box: bool = False
 ) -> tuple[Certificate, Tensor | None]:
-    """Predict and prove, without autocast and TF32, in the precision of the weights.
+    """Predict and prove by a network in evaluation mode, without autocast and TF32, in the precision of its weights.
 
-    With weights of half precision, whose rounding no bound covers, nothing is proved.
-
-    Args:
-        network: in evaluation mode.
-        rule: what its logits prove.
-        image: (B, C, H, W) in [0, 1].
-        in_box: whether radii inside the image box are wanted too, see :meth:`Rule.in_box`.
+    With weights of half precision, whose rounding no bound covers, nothing is proved. The images are (B, C, H, W) in
+    [0, 1]; with ``in_box`` there are radii inside the image box too, see :meth:`Rule.in_box`.
     """
     with full_precision(image.device):
         image = image.to(next(network.parameters()).dtype)

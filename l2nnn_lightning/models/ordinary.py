@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from l2nnn_lightning.models.base import ImageShape, Network
 from l2nnn_lightning.models.conv import ConvL2NNN, Pooling
-from l2nnn_lightning.models.l2nnn import Activation
+from l2nnn_lightning.models.l2nnn import Activation, check_kernel
 from l2nnn_lightning.nn.parametrization import fold
 
 __all__ = ["MadryNet", "PlainResNet", "PlainTwin"]
@@ -16,8 +16,6 @@ __all__ = ["MadryNet", "PlainResNet", "PlainTwin"]
 
 class MadryNet(Network, nn.Sequential):
     """The four-layer network of Madry et al. (2017): two 5x5 convolutions, max-pooling, a dense layer of 1024.
-
-    Images have 4 pixels a side at least.
 
     Args:
         dropout: probability of leaving out each dense feature, in [0, 1].
@@ -34,10 +32,8 @@ class MadryNet(Network, nn.Sequential):
         channels: Sequence[int] = (32, 64),
         dense: int = 1024,
     ) -> None:
-        first, second = channels
-        inputs, height, width = image_shape
-        if min(height, width) < 4:
-            raise ValueError(f"images of {height}x{width} are too small for two poolings")
+        check_kernel(5, image_shape, 2)
+        (inputs, height, width), (first, second) = image_shape, channels
         super().__init__(
             *(nn.Conv2d(inputs, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(first, second, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -124,5 +120,4 @@ class PlainResNet(Network, nn.Sequential):
                 layers.append(_Block(inputs, outputs, 2 if stage > 0 and position == 0 else 1))
                 inputs = outputs
         layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        layers += [nn.Dropout(dropout), nn.Linear(inputs, num_labels)]
-        super().__init__(*layers)
+        super().__init__(*layers, nn.Dropout(dropout), nn.Linear(inputs, num_labels))

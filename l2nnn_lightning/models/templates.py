@@ -7,17 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.models.base import ImageShape, Network
+from l2nnn_lightning.models.base import ImageShape, Network, SignedRadius
 from l2nnn_lightning.models.l2nnn import check_choice
 from l2nnn_lightning.nn.activations import MaxMin
-from l2nnn_lightning.nn.certificates import (
-    Certificate,
-    NothingProved,
-    Rule,
-    SignedRadius,
-    confidence_gap,
-    round_down,
-)
+from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, confidence_gap, round_down
 from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import Bound, fold, harden, nonexpansive
@@ -114,21 +107,15 @@ class TemplateNet(Network):
     def start(self, images: Tensor, labels: Tensor, seed: int) -> None:
         """Put the templates at the k-means centres of each label's features."""
         generator = torch.Generator().manual_seed(seed)
-        device = self.head.weight.device
         for label in range(len(self.head.weight)):
             chosen = images[labels == label]
-            features = [self.trunk(part.to(device)) for part in torch.split(chosen, _CHUNK)]
+            features = [self.trunk(part.to(self.head.weight.device)) for part in torch.split(chosen, _CHUNK)]
             if len(chosen):
                 self.head.place(label, torch.cat(features), generator)
 
 
 class TemplateRule(Rule):
-    """The distance to the cells that rival templates could win, see :mod:`l2nnn_lightning.nn.template_radius`.
-
-    Args:
-        network: the templates and their trunk, which must be hard.
-        quick: whether the simplest bound will do.
-    """
+    """The distance to the cells that rival templates could win, see :mod:`l2nnn_lightning.nn.template_radius`."""
 
     name = "distance to rival templates' cells"
     is_graph = False
