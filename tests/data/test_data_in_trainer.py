@@ -125,31 +125,6 @@ def test_only_training_images_are_augmented(tmp_path: Path) -> None:
     assert torch.equal(val.image, data.val_set.images.float() / 255)
 
 
-def test_resumed_run_repeats_an_uninterrupted_one(tmp_path: Path) -> None:
-    def run(epochs: int, checkpoint: Path | None = None) -> tuple[Recorder, pl.Trainer]:
-        torch.manual_seed(0)
-        model = Recorder()
-        trainer = make_trainer(tmp_path, max_epochs=epochs, num_sanity_val_steps=0)
-        trainer.fit(model, RandomImages(batch_size=30), ckpt_path=checkpoint)
-        return model, trainer
-
-    whole, _ = run(3)
-    _, first = run(2)
-    first.save_checkpoint(tmp_path / "two.ckpt")
-    torch.rand(5)  # the state of the global generator must not matter
-    rest, _ = run(3, tmp_path / "two.ckpt")
-    assert indices(rest.seen["train"]) == indices(whole.seen["train"])[2 * 90 :]
-    assert torch.equal(rest.net[1].weight, whole.net[1].weight)
-
-
-@pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero")
-def test_training_without_validation_images_runs(tmp_path: Path) -> None:
-    model = Recorder()
-    make_trainer(tmp_path).fit(model, RandomImages(batch_size=50, val_size=0))
-    assert sorted(indices(model.seen["train"])) == list(range(100))
-    assert not model.seen["val"]
-
-
 def test_double_precision_gets_double_images(tmp_path: Path) -> None:
     model = Recorder()
     make_trainer(tmp_path, precision="64-true").fit(model, RandomImages(batch_size=90))
