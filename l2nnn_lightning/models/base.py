@@ -12,7 +12,7 @@ from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, Si
 from l2nnn_lightning.nn.parametrization import fold, harden, is_hard
 from l2nnn_lightning.nn.precision import full_precision
 
-__all__ = ["Certified", "ImageShape", "Network", "NetworkFactory", "SignedRadius", "certify"]
+__all__ = ["Certified", "ImageShape", "Network", "NetworkFactory", "SignedRadius", "certify", "prove"]
 
 ImageShape = tuple[int, int, int]
 
@@ -111,12 +111,17 @@ def certify(
 ) -> tuple[Certificate, Tensor | None]:
     """Predict and prove by a network in evaluation mode, without autocast and TF32, in the precision of its weights.
 
-    With weights of half precision, whose rounding no bound covers, nothing is proved. The images are (B, C, H, W) in
-    [0, 1]; with ``in_box`` there are radii inside the image box too, see :meth:`Rule.in_box`.
+    The images are (B, C, H, W) in [0, 1]; with ``in_box`` there are radii inside the image box too.
     """
     with full_precision(image.device):
         image = image.to(next(network.parameters()).dtype)
-        logits: Tensor = network(image)
-        if logits.dtype not in (torch.float32, torch.float64):
-            rule = NothingProved()
-        return rule.in_box(logits, image) if in_box else (rule(logits, image), None)
+        return prove(rule, network(image), image, in_box=in_box)
+
+
+def prove(
+    rule: Rule, logits_BK: Tensor, image: Tensor, *, in_box: bool = False
+) -> tuple[Certificate, Tensor | None]:
+    """Say what logits computed in full precision prove: nothing in half precision, whose rounding no bound covers."""
+    if logits_BK.dtype not in (torch.float32, torch.float64):
+        rule = NothingProved()
+    return rule.in_box(logits_BK, image) if in_box else (rule(logits_BK, image), None)

@@ -1,8 +1,10 @@
 """What hard scaling divides a weight by: one number for a matrix, or one for each of its rows, columns or channels."""
 
 import math
+import pkgutil
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +14,14 @@ from l2nnn_lightning.nn.bounds import gram, gram_bound, power_bound, power_row_s
 from l2nnn_lightning.nn.layouts import Layout
 from l2nnn_lightning.nn.operator_bound import input_row_sums, largest_input_row_sum, output_row_sums
 
-__all__ = ["Bound", "Uniform", "divisor", "scale_by_gram"]
+__all__ = ["BOUNDS", "UNIFORM", "Bound", "divisor", "find_bound", "scale_by_gram"]
 
+#: A name of :data:`BOUNDS`, or the path ``package.module.function`` of a bound from elsewhere.
+Bound = str
+#: From a weight and how it is made of matrices to squares, (G, 1 or O, 1 or I), that divide it.
+BoundFunction = Callable[[Tensor, Layout], Tensor]
 #: Bounds that divide a whole matrix by one number.
-Uniform = Literal["gram", "power", "operator", "minimum"]
-Bound = Literal[Uniform, "rows", "columns", "rows_power", "columns_power", "operator_rows", "operator_columns"]
+UNIFORM = frozenset({"gram", "power", "operator", "minimum"})
 # Far above the squares that float32 cannot hold, far below those of any weight that matters.
 _NEGLIGIBLE = 1e-30
 # The squares of the Gram matrix in the scalings by powers: p = 4.
@@ -87,7 +92,7 @@ def _minimum(weight: Tensor, layout: Layout) -> Tensor:
     return torch.minimum(_power(weight, layout), _operator(weight, layout))
 
 
-_SQUARES: dict[Bound, Callable[[Tensor, Layout], Tensor]] = {
+BOUNDS: dict[Bound, BoundFunction] = {
     "gram": _gram,
     "power": _power,
     "rows": _rows,
@@ -101,6 +106,20 @@ _SQUARES: dict[Bound, Callable[[Tensor, Layout], Tensor]] = {
 }
 
 
+@cache
+def find_bound(name: Bound) -> BoundFunction:
+    """Look a bound up by its name, or import it by its path; a ValueError if there is none."""
+    if name in BOUNDS:
+        return BOUNDS[name]
+    try:
+        found: BoundFunction = pkgutil.resolve_name(name) if "." in name else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"the bound {name} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, or package.module.function, got {name!r}")
+    return found
+
+
 def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
     """Compute what hard scaling divides a raw weight, float32 or float64, by.
 
@@ -108,7 +127,7 @@ def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
         (G, 1 or O, 1 or I), to divide ``layout.matrices(weight)`` by: the square root of the bound, or of the copying
         factor, as if soft, where the bound is so small that the squares lose precision.
     """
-    squares = _SQUARES[bound](weight, layout)
+    squares = find_bound(bound)(weight, layout)
     return torch.where(squares < _NEGLIGIBLE, layout.copies, squares).sqrt()
 
 

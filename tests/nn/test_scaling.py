@@ -1,7 +1,6 @@
 """Divisors against one another, and the scaling by the paper's bound; layers are tested with the parametrization."""
 
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from torch import nn
 from l2nnn_lightning.nn import harden, nonexpansive
 from l2nnn_lightning.nn.bounds import gram_bound
 from l2nnn_lightning.nn.layouts import Layout
-from l2nnn_lightning.nn.scaling import Bound, divisor, scale_by_gram
+from l2nnn_lightning.nn.scaling import BOUNDS, divisor, scale_by_gram
 
 
 def layout_of(layer):
@@ -41,7 +40,7 @@ def test_one_factor_a_channel_is_never_smaller_than_one_for_all(conv):
         assert (minimum <= divisor(uniform, weight, layout) * (1 + 1e-12)).all()
 
 
-@pytest.mark.parametrize("bound", get_args(Bound))
+@pytest.mark.parametrize("bound", BOUNDS)
 def test_a_random_convolution_keeps_more_of_its_norm_than_with_the_papers_bound(conv, bound):
     kept = {}
     for name in ("gram", bound):
