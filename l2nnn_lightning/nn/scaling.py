@@ -112,12 +112,13 @@ def find_bound(name: Bound) -> BoundFunction:
     if name in BOUNDS:
         return BOUNDS[name]
     try:
-        found: BoundFunction = pkgutil.resolve_name(name) if "." in name else None
+        found: Any = pkgutil.resolve_name(name) if "." in name else None
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"the bound {name} cannot be imported: {error}") from error
     if not callable(found):
         raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, or package.module.function, got {name!r}")
-    return found
+    bound: BoundFunction = found
+    return bound
 
 
 def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
