@@ -15,7 +15,7 @@ from torch import Tensor
 
 from l2nnn_lightning.data import to_float
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.data.image_files import IMAGE_SUFFIXES, decode
+from l2nnn_lightning.data.image_folder import IMAGE_SUFFIXES, decode
 from l2nnn_lightning.evaluation.options import predict_options
 from l2nnn_lightning.evaluation.report.files import write_text
 from l2nnn_lightning.models.base import ImageShape
