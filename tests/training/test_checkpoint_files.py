@@ -10,7 +10,7 @@ from made_up_images import StripesDataModule
 from made_up_training import make_classifier, make_trainer
 
 from l2nnn_lightning.training.callbacks import LastCheckpoint
-from l2nnn_lightning.training.checkpoint_io import AtomicCheckpointIO
+from l2nnn_lightning.training.run_folder import AtomicCheckpointIO
 
 
 def test_file_is_written_and_nothing_else(tmp_path: Path) -> None:
