@@ -103,6 +103,7 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str], name: str) -> None:
         self.name = name
+        quiet = {"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 50}
         super().__init__(
             Classifier,
             ImageDataModule,
@@ -116,13 +117,7 @@ class TrainCLI(LightningCLI):
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"exit_on_error": False, "prog": "train.py", "allow_abbrev": False},
-            trainer_defaults={
-                "max_epochs": 10,
-                "num_sanity_val_steps": 0,
-                "use_distributed_sampler": False,
-                "enable_model_summary": False,
-                "log_every_n_steps": 50,
-            },
+            trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, **quiet},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -156,25 +151,20 @@ class TrainCLI(LightningCLI):
         metric = self.config.best_metric or ("val/radius_mean" if self.model.network.can_prove else "val/accuracy")
         checkpoints = self.run_folder / "checkpoints"
         resumed_at = None if self.checkpoint is None else self.checkpoint.check_resumable(self.model)
-        ours: list[pl.Callback] = [
-            EpochSeed(int(self.config.seed_everything)),
-            EpochLines(),
-            BestCheckpoint(checkpoints, metric),
-            LastCheckpoint(checkpoints),
-        ]
+        is_watched = sys.stdout.isatty()
+        ours = [EpochSeed(int(self.config.seed_everything)), EpochLines()]
+        ours += [BestCheckpoint(checkpoints, metric), LastCheckpoint(checkpoints)]
+        ours += [RichProgressBar()] if is_watched else []
         plugins = _listed(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         _compile(self.model, self.config.compile)
-        if sys.stdout.isatty():
-            ours.append(RichProgressBar())
-        else:
-            kwargs["enable_progress_bar"] = False
         return super().instantiate_trainer(
             logger=[RunLogger(self.run_folder, resumed_at), *_listed(config.logger)],
             callbacks=_listed(config.callbacks) + ours,
             default_root_dir=str(self.run_folder),
             plugins=plugins,
+            enable_progress_bar=is_watched,
             **kwargs,
         )
 

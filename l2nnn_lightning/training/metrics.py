@@ -36,8 +36,6 @@ class CertifiedAccuracy(Metric):
     A sample with radius 0 is not certified at any ``r``, not even at 0, because its neighbours may have
     another label.
 
-    One metric covers all radii: a collection of one metric per radius may be merged by its compute groups.
-
     Args:
         radii: L2 radii in pixel units, finite, >= 0, all different.
 

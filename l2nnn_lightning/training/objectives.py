@@ -62,11 +62,7 @@ class Objective(nn.Module):
         """Note by what each logit has just been divided, (1,) or (K,)."""
 
     def check(self, network: Network) -> None:
-        """Refuse a network that the objective does not fit, before training.
-
-        Raises:
-            ValueError: saying which would.
-        """
+        """Refuse a network that the objective does not fit by a ValueError that says which would, before training."""
 
 
 ObjectiveFactory = Callable[[int], Objective]

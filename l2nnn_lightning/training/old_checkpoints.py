@@ -26,11 +26,7 @@ _OBJECTIVES = {
 
 
 def upgrade(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the contents of an old checkpoint in today's form; a current one stays what it is.
-
-    Args:
-        checkpoint: with ``hyper_parameters``, ``state_dict`` and ``l2nnn_lightning``.
-    """
+    """Write the contents of an old checkpoint in today's form; a current one stays what it is."""
     options: Mapping[str, Any] = checkpoint["hyper_parameters"]
     if not isinstance(options.get("network"), str):
         return dict(checkpoint)

@@ -25,11 +25,6 @@ class CosineAfterSwitch(LRScheduler):
         warmup_steps: steps of linear warm-up, at the start and at the switch, >= 0.
         final: the last learning rate as a fraction of the one after the switch, in [0, 1].
 
-    Attributes:
-        total_steps: the steps of the whole training; the classifier sets it.
-        start: the step at which the cosine begins; None while it is not known.
-        scale: what the learning rate is multiplied with from there on.
-
     Raises:
         ValueError: if an argument is out of range.
     """
@@ -44,8 +39,10 @@ class CosineAfterSwitch(LRScheduler):
         if not 0 <= final <= 1:
             raise ValueError(f"final must be in [0, 1], got {final}")
         self.shape, self.warmup_steps, self.final = shape, warmup_steps, final
-        self.total_steps, self.scale = 1, 1.0
+        self.total_steps = 1
+        #: The step at which the cosine begins, None while it is not known, and by what it is multiplied.
         self.start: int | None = None
+        self.scale = 1.0
         super().__init__(optimizer)
 
     def begin(self, total_steps: int, *, soft: bool) -> None:

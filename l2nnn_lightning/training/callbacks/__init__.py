@@ -1,8 +1,14 @@
 """Callbacks: the switch to hard scaling, checkpoints, reproducible randomness."""
 
-from l2nnn_lightning.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from l2nnn_lightning.training.callbacks.hard_scaling import HardScalingSwitch
-from l2nnn_lightning.training.callbacks.small import EpochLines, EpochSeed, NoisyLabelMonitor, ParsevalRetraction
+from l2nnn_lightning.training.callbacks.small import (
+    BestCheckpoint,
+    EpochLines,
+    EpochSeed,
+    LastCheckpoint,
+    NoisyLabelMonitor,
+    ParsevalRetraction,
+)
 
 __all__ = [
     "BestCheckpoint",

@@ -104,9 +104,8 @@ class HardScalingSwitch(pl.Callback):
         if not pl_module.is_soft:
             return
         bound = largest_bound(pl_module.network)
-        pl_module.log("train/largest_bound", bound)
         weight = pl_module.penalty_weight * pl_module.penalty_scale
-        pl_module.log("train/penalty_weight", weight)
+        pl_module.log_dict({"train/largest_bound": bound, "train/penalty_weight": weight})
         if not bound < _RUNAWAY_BOUND:
             rank_zero_warn(
                 f"the weights run away (largest bound {bound:.3g}): raise model.penalty_weight "

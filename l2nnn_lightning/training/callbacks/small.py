@@ -1,18 +1,21 @@
-"""The small callbacks: seeds and a line for each epoch, the Parseval update, memorisation of noisy labels."""
+"""The small callbacks: seeds, a line and checkpoints of each epoch, the Parseval update, noisy labels."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
+from torch import Tensor
 
 from l2nnn_lightning.data import ImageSet, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.models.parseval import parseval_retraction_
 from l2nnn_lightning.training.classifier import Classifier
 
-__all__ = ["EpochLines", "EpochSeed", "NoisyLabelMonitor", "ParsevalRetraction"]
+__all__ = ["BestCheckpoint", "EpochLines", "EpochSeed", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
 
 # What a line says of an epoch, where it was measured.
 _LINE = (
@@ -117,8 +120,7 @@ class NoisyLabelMonitor(pl.Callback):
             certified(to_float(batch, pl_module.device))
             for batch in torch.split(train.images[: self.images], self.batch_size)
         ]
-        label = torch.cat([part.label.cpu() for part in parts])
-        gap = torch.cat([part.gap.cpu() for part in parts])
+        label, gap, _ = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
         changed = given != clean
         values = {"noisy/gap_mean": float(gap.double().mean())}
         if not bool(changed.all()):
@@ -127,3 +129,38 @@ class NoisyLabelMonitor(pl.Callback):
             values["noisy/memorised"] = float((label == given)[changed].double().mean())
             values["noisy/corrected"] = float((label == clean)[changed].double().mean())
         pl_module.log_dict(values, rank_zero_only=True)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep ``best.ckpt``, by a metric of the validation images. An L2NNN in penalty mode is never best.
+
+    Args:
+        dirpath: the folder of the checkpoints.
+        monitor: the metric.
+        mode: whether it should rise (``"max"``) or fall (``"min"``).
+    """
+
+    def __init__(self, dirpath: str | Path, monitor: str, mode: str = "max") -> None:
+        super().__init__(
+            dirpath, "best", monitor, mode=mode, enable_version_counter=False, save_on_train_epoch_end=False
+        )
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Refuse every checkpoint of a network that proves nothing yet."""
+        module: Classifier = trainer.lightning_module  # type: ignore[assignment]
+        # What was validated, and is saved, may be an average of weights that is not hard yet.
+        was_hard = bool(trainer.callback_metrics.get("val/hard", True))
+        if module.is_soft or (module.network.can_prove and not was_hard):
+            return False
+        return super().check_monitor_top_k(trainer, current)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keep ``last.ckpt`` of the latest epoch, after everything else the epoch's end has done.
+
+    Args:
+        dirpath: the folder of the checkpoints.
+    """
+
+    def __init__(self, dirpath: str | Path) -> None:
+        super().__init__(dirpath, "last", enable_version_counter=False, save_on_train_epoch_end=True)
