@@ -8,8 +8,7 @@ import torch
 from pyautoattack import AutoAttack as Ensemble  # type: ignore[import-untyped]
 from torch import Tensor
 
-from l2nnn_lightning.attacks.base import ImageAttack
-from l2nnn_lightning.attacks.result import NormKind
+from l2nnn_lightning.attacks.base import ImageAttack, NormKind
 
 __all__ = ["AutoAttack", "AutoAttackL2"]
 

@@ -4,24 +4,34 @@ import contextlib
 import io
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchattacks.attack import Attack
 
-from l2nnn_lightning.attacks.guard import undisturbed
-from l2nnn_lightning.attacks.result import (
-    AttackResult,
-    NormKind,
-    check_at_least,
-    check_batch,
-    check_positive,
-    distance,
-    spread,
-)
+__all__ = ["AttackResult", "ImageAttack", "NormKind", "check_at_least", "check_choice", "check_positive", "distance"]
+__all__ += ["spread", "undisturbed"]
 
-__all__ = ["ImageAttack"]
+NormKind = Literal["L2", "Linf"]
+
+
+class AttackResult(NamedTuple):
+    """One row per sample of an attacked batch.
+
+    Attributes:
+        images: the adversarial images; the original one where the attack failed.
+        norm: (B,) distance of ``images`` from the originals in the attack's norm, measured on the very images
+            returned: 0 where the model was wrong to begin with, infinite where the attack failed.
+        broken: (B,) whether the model is wrong on ``images`` and, where the attack has an ``eps``, ``norm <= eps``.
+        iterations: (B,) gradient steps spent on the sample, 0 where none was needed.
+    """
+
+    images: Tensor
+    norm: Tensor
+    broken: Tensor
+    iterations: Tensor
 
 
 class ImageAttack(Attack, ABC):
@@ -35,9 +45,6 @@ class ImageAttack(Attack, ABC):
         max_iter: iterations of each attempt, >= 1; None takes the attack's own default.
         restarts: number of attempts, >= 1; only samples that are still unbroken see the next one.
         seed: seed of everything random, >= 0. The global random state is left as it was.
-
-    Raises:
-        ValueError: if a setting is outside its range.
     """
 
     norm_kind: ClassVar[NormKind]
@@ -90,15 +97,12 @@ class ImageAttack(Attack, ABC):
         return self.run(images, labels).images
 
     def run(self, images: Tensor, labels: Tensor, radius: Tensor | None = None) -> AttackResult:
-        """Attack a batch and measure it.
+        """Attack a batch and measure it; a ValueError if it, or what the model makes of it, cannot be attacked.
 
         Args:
             images: (B, ...) in [0, 1], float32 or float64.
             labels: (B,) true labels.
             radius: (B,) certified L2 radii; samples that they prove at ``eps`` are not attacked.
-
-        Raises:
-            ValueError: if the batch is not valid, or the model gives no logits that can be attacked.
         """
         check_batch(images, labels, radius)
         self.device = images.device
@@ -141,3 +145,81 @@ class ImageAttack(Attack, ABC):
         if not 0 <= lowest <= highest < logits.shape[1]:
             raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {lowest} to {highest}")
         return logits.argmax(1) != labels
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Attack ``model`` in evaluation mode, with gradients, and restore it whatever happens.
+
+    The mode of every submodule and ``requires_grad`` of every parameter are put back on exit. Parameters need no
+    gradient inside, which spares the graph of parametrized weights; input gradients are taken with
+    ``torch.autograd.grad``. Works inside ``torch.no_grad`` and ``torch.inference_mode`` (Lightning's validation and
+    test), provided the inputs are cloned inside.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        # Flags are set one by one: train() and eval() may be overridden, and recurse.
+        for module, _ in modes:
+            module.training = False
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def check_batch(images: Tensor, labels: Tensor, radius: Tensor | None = None) -> None:
+    """Refuse, by a ValueError, a batch that an attack in the box [0, 1] would misread."""
+    if images.dtype not in (torch.float32, torch.float64) or images.dim() < 2:
+        raise ValueError(f"images must be a float32 or float64 batch, got {images.dtype} of {tuple(images.shape)}")
+    if labels.is_floating_point() or labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must be {len(images)} integers, got {labels.dtype} of shape {tuple(labels.shape)}")
+    if radius is not None and radius.shape != labels.shape:
+        raise ValueError(f"radius must have shape {tuple(labels.shape)}, got {tuple(radius.shape)}")
+    lowest, highest = (bound.item() for bound in images.aminmax()) if images.numel() > 0 else (0, 1)
+    if not (lowest >= 0 and highest <= 1):
+        raise ValueError(
+            f"images must lie in [0, 1], got values from {lowest:.4g} to {highest:.4g}: "
+            "put any standardisation inside the model"
+        )
+
+
+def check_at_least(lowest: int, **settings: int | None) -> None:
+    """Refuse, by a ValueError that names it, a setting below ``lowest``; None means that it is not set."""
+    for name, value in settings.items():
+        if value is not None and not value >= lowest:
+            raise ValueError(f"{name} must be >= {lowest}, got {value}")
+
+
+def check_positive(**settings: float | None) -> None:
+    """Refuse, by a ValueError that names it, a setting that is not positive and finite; None means not set."""
+    for name, value in settings.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a positive number, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse, by a ValueError that names them, a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
+
+
+def distance(images: Tensor, originals: Tensor, norm_kind: NormKind) -> Tensor:
+    """Measure how far images moved, (B,), accumulated in double precision."""
+    if len(images) == 0:
+        return images.new_zeros(0)
+    order = 2 if norm_kind == "L2" else torch.inf
+    exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    difference = images.flatten(1).to(exact) - originals.flatten(1).to(exact)
+    lengths: Tensor = torch.linalg.vector_norm(difference, order, dim=1)
+    return lengths.to(images.dtype)
+
+
+def spread(values_B: Tensor, like: Tensor) -> Tensor:
+    """View one value per sample so that it broadcasts over the samples' entries."""
+    return values_B.view(-1, *[1] * (like.dim() - 1))

@@ -6,17 +6,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.attacks.base import ImageAttack
-from l2nnn_lightning.attacks.result import NormKind, check_at_least, check_positive, spread
+from l2nnn_lightning.attacks.base import ImageAttack, NormKind, check_at_least, check_positive, spread
 from l2nnn_lightning.attacks.search import Rows, to_images, to_points
 
 __all__ = ["CarliniWagnerL2"]
 
+# How many labels, those with the largest logits, are considered as goals: one gradient each, once.
 CANDIDATES = 9
-"""How many labels, those with the largest logits, are considered as goals: one gradient each, once."""
-
+# A margin of so many units in the last place of the largest logit could change sign with the size of the batch.
 ROUNDING = 16
-"""A margin of so many units in the last place of the largest logit could change sign with the size of the batch."""
 
 
 class CarliniWagnerL2(ImageAttack):

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.attacks.base import ImageAttack
-from l2nnn_lightning.attacks.result import NormKind, spread
+from l2nnn_lightning.attacks.base import ImageAttack, NormKind, spread
 
 __all__ = ["FGSM", "PGD", "PGDL2", "climb", "into_ball", "random_start"]
 
@@ -26,15 +25,12 @@ def climb(
     """Follow the gradient of a loss: ``x <- project(x + step_size * direction)`` (Madry et al., 2018).
 
     Args:
-        loss_of: maps points to a scalar.
-        points: where to begin, (B, ...).
+        loss_of: maps points, (B, ...), to a scalar.
+        points: where to begin; the last ones are returned, detached.
         project: brings points back to where they are allowed.
         steps: number of steps.
         step_size: length of a step, in the norm.
         norm_kind: "Linf" steps by the gradient's sign, "L2" along the gradient of each sample.
-
-    Returns:
-        The last points, (B, ...), detached.
     """
     for _ in range(steps):
         points = points.detach().requires_grad_()

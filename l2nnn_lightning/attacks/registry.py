@@ -33,11 +33,7 @@ def find_attack(name: str) -> type[ImageAttack]:
 
 
 def find_class(path: str, base: type[Kind]) -> type[Kind]:
-    """Import a subclass of ``base`` from outside this package, by its path ``package.module.Class``.
-
-    Raises:
-        ValueError: if it cannot be imported, or is something else.
-    """
+    """Import a subclass of ``base`` by its path ``package.module.Class``; or a ValueError."""
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
@@ -51,9 +47,6 @@ def build_attack(
     name: str, model: nn.Module, *, eps: float | None = None, max_iter: int | None = None, **settings: int
 ) -> ImageAttack:
     """Build an attack by its name or its path; the other arguments are those of :class:`ImageAttack`.
-
-    Raises:
-        ValueError: for an unknown name or a setting outside its range.
 
     Example:
         >>> build_attack("pgd_l2", nn.Identity(), eps=1.58).norm_kind

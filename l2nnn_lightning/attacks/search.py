@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from l2nnn_lightning.attacks.result import spread
+from l2nnn_lightning.attacks.base import spread
 
 __all__ = ["Rows", "to_images", "to_points"]
 

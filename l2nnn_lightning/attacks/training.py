@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.base import spread, undisturbed
 from l2nnn_lightning.attacks.pgd import climb
-from l2nnn_lightning.attacks.result import spread
 
 __all__ = ["LinfAttack", "pgd_linf_images"]
 
@@ -71,15 +70,12 @@ def pgd_linf_images(
 
     Args:
         model: maps images to logits (B, K).
-        image: (B, C, H, W) in [0, 1].
+        image: (B, C, H, W) in [0, 1]; so is the result, within ``attack.eps`` of it in every pixel and detached.
         label: (B,), int64.
         attack: the box and the steps.
         logits_of: computes, by the model, the logits to be climbed, if not the model's own: those of an L2NNN are so
             close together that cross-entropy at their scale hardly tells a good step from a bad one.
         generator: source of the random start; the global one of the device if None.
-
-    Returns:
-        Images within ``attack.eps`` of ``image`` in every pixel and within [0, 1], (B, C, H, W), detached.
     """
     climbed = model if logits_of is None else logits_of
     # Weights do not change between the steps, so a parametrized weight is computed once for all of them.

@@ -31,11 +31,8 @@ def random_affine(image: Tensor, strength: float) -> Tensor:
     """Turn, scale, shear and move each image a little about its centre, filling with zeros.
 
     Each of the four coefficients of the linear map differs from the identity's by up to ``strength`` (0.1 is a turn by
-    6 degrees), and the image moves by up to ``strength / 4`` of its side. Pixels are interpolated linearly.
-
-    Args:
-        image: (B, C, H, W) of any type; whole numbers are rounded.
-        strength: the size of the change, >= 0.
+    6 degrees), and the image moves by up to ``strength / 4`` of its side. Pixels are
+    interpolated linearly; whole numbers are rounded.
     """
     draw = torch.rand(6, len(image), device=image.device) * 2 - 1
     turn, shear, wide, high = strength * draw[:4]

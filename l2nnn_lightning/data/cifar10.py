@@ -13,13 +13,8 @@ from l2nnn_lightning.data.module import ImageDataModule
 
 __all__ = ["CIFAR10DataModule"]
 
-_PAIRS = {
-    "truck": "automobile",
-    "bird": "airplane",
-    "deer": "horse",
-    "cat": "dog",
-    "dog": "cat",
-}  # Patrini et al., 2017
+# Patrini et al., 2017
+_PAIRS = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
 
 
 class CIFAR10DataModule(ImageDataModule):

@@ -19,14 +19,7 @@ _SUM_TOLERANCE = 1e-4
 
 
 def symmetric_noise(labels: Tensor, fraction: float, num_labels: int, generator: torch.Generator) -> Tensor:
-    """Replace a fraction of the labels by uniformly random ones, which may equal the original (section 3.3).
-
-    Args:
-        labels: int64 (N,).
-        fraction: in [0, 1]; exactly ``round(fraction * N)`` labels are redrawn.
-        num_labels: K, the new labels are drawn from 0 .. K-1.
-        generator: source of randomness.
-    """
+    """Replace ``round(fraction * N)`` of N labels by uniformly random ones, maybe the same again (section 3.3)."""
     count = round(fraction * len(labels))
     chosen = torch.randperm(len(labels), generator=generator)[:count]
     noisy = labels.clone()
@@ -37,13 +30,7 @@ def symmetric_noise(labels: Tensor, fraction: float, num_labels: int, generator:
 def asymmetric_noise(
     labels: Tensor, fraction: float, transition: Mapping[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Turn a fraction of the labels of each listed class into the class it is confused with.
-
-    Args:
-        labels: int64 (N,).
-        fraction: in [0, 1]; exactly ``round(fraction * N_c)`` of the ``N_c`` labels of each listed class change.
-        transition: class -> the class it is taken for. Classes that are not listed keep their labels.
-        generator: source of randomness.
+    """Turn ``round(fraction * N_c)`` of the ``N_c`` labels of each listed class into the class it is taken for.
 
     References:
         Patrini et al., "Making Deep Neural Networks Robust to Label Noise", CVPR 2017, section 5.
@@ -61,11 +48,7 @@ def asymmetric_noise(
 
 
 def name_pairs(names: Sequence[str], pairs: Mapping[str, str] | None) -> dict[int, int]:
-    """Number the labels of ``pairs``; without any, each label is taken for the next one.
-
-    Raises:
-        UserError: if a pair has a label that is not in ``names``.
-    """
+    """Number the labels of ``pairs``, or a UserError; without any, each label is taken for the next one."""
     if pairs is None:
         return {label: (label + 1) % len(names) for label in range(len(names))}
     for name in [*pairs, *pairs.values()]:
@@ -91,11 +74,7 @@ def transition_noise(labels: Tensor, matrix_KK: Tensor, generator: torch.Generat
 
 
 def transition_from_file(path: Path, num_labels: int) -> Tensor:
-    """Read a transition matrix, float64 (K, K), from a ``.npy`` array or a text file with one row a line.
-
-    Raises:
-        UserError: if the file is missing, unreadable, or holds other than rows of probabilities that sum to 1.
-    """
+    """Read rows of probabilities, float64 (K, K), from a ``.npy`` array or a text file; or a UserError."""
     delimiter = "," if path.suffix == ".csv" else None
     values = _read(path, "numbers, one row of the matrix a line", ndmin=2, delimiter=delimiter)
     if values.shape != (num_labels, num_labels):
@@ -107,20 +86,10 @@ def transition_from_file(path: Path, num_labels: int) -> Tensor:
 
 
 def labels_from_file(path: Path, count: int, num_labels: int) -> Tensor:
-    """Read one label per training image, int64 (count,), in the data set's own order.
-
-    Args:
-        path: a ``.npy`` array of integers, or a text file with one integer a line.
-        count: how many labels there must be.
-        num_labels: K, labels must lie in 0 .. K-1.
-
-    Raises:
-        UserError: if the file is missing, unreadable, or does not fit.
-    """
+    """Read one label per training image, int64 (count,), in the data set's own order; or a UserError."""
     values = _read(path, "one integer a line, or be a .npy array", dtype=np.int64, ndmin=1)
     if not np.issubdtype(values.dtype, np.integer) or values.shape != (count,):
-        found = f"{values.dtype} of shape {values.shape}"
-        raise _wrong(path, f"{count} integers, one per training image, got {found}")
+        raise _wrong(path, f"{count} integers, one per training image, got {values.dtype} of shape {values.shape}")
     if values.min() < 0 or values.max() >= num_labels:
         raise _wrong(path, f"labels in [0, {num_labels - 1}], got {values.min()} to {values.max()}")
     return torch.from_numpy(values.astype(np.int64))

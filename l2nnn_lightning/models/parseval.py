@@ -1,16 +1,14 @@
 """Parseval networks (Cisse et al., 2017): orthonormal filters, convex aggregation (11), ReLU and max-pooling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.models.base import ImageShape
-from l2nnn_lightning.models.l2nnn import L2NNN
-from l2nnn_lightning.models.options import check_kernel
-from l2nnn_lightning.nn.heads import SingleHead
-from l2nnn_lightning.nn.parametrization import Bound, nonexpansive, nonexpansive_layers
+from l2nnn_lightning.models.conv import ConvL2NNN
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
 
 __all__ = ["ConvexAggregation", "ParsevalNet", "parseval_retraction_"]
 
@@ -23,9 +21,6 @@ class ConvexAggregation(nn.Module):
 
     Args:
         block: the map f, with outputs of its inputs' shape.
-
-    Shape:
-        as ``block``.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -40,7 +35,7 @@ class ConvexAggregation(nn.Module):
         return mixed
 
 
-class ParsevalNet(L2NNN):
+class ParsevalNet(ConvL2NNN):
     """The Parseval network of the size of the small MNIST L2NNN.
 
     Each convolution is followed by ReLU, an aggregation layer around a convolution of the same width, and 2x2
@@ -50,53 +45,23 @@ class ParsevalNet(L2NNN):
     rests on a bound and not on how well the retraction converged.
 
     Args:
-        image_shape: (channels, height, width) of the images.
-        num_labels: the number K of labels.
         channels: filters of each convolution.
-        kernel_size: their odd kernel size, at stride 1 with "same" zero padding.
-        dense: outputs of each dense layer.
-        bound: the bound of every layer; that of orthonormal rows is 1.
-        **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
-
-    Raises:
-        ValueError: if the kernel is even or the image is too small for the poolings.
+        **options: the rest, as for :class:`ConvL2NNN`.
 
     References:
         Cisse et al., "Parseval Networks: Improving Robustness to Adversarial Examples", ICML 2017.
     """
 
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_labels: int,
-        *,
-        channels: Sequence[int] = (16, 32),
-        kernel_size: int = 5,
-        dense: Sequence[int] = (256,),
-        bound: Bound = "gram",
-        **options: Any,
+        self, image_shape: ImageShape, num_labels: int, *, channels: Sequence[int] = (16, 32), **options: Any
     ) -> None:
-        check_kernel(kernel_size, image_shape, len(channels))
-        features, height, width = image_shape
+        super().__init__(
+            image_shape, num_labels, channels=channels, pooling="max", activation="relu", head="single", **options
+        )
 
-        def convolution(inputs: int, outputs: int) -> list[nn.Module]:
-            conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
-            return [nonexpansive(conv, bound), nn.ReLU()]
-
-        layers: list[nn.Module] = []
-        for filters in channels:
-            layers += [
-                *convolution(features, filters),
-                ConvexAggregation(nn.Sequential(*convolution(filters, filters))),
-                nn.MaxPool2d(2),
-            ]
-            features, height, width = filters, height // 2, width // 2
-        layers.append(nn.Flatten())
-        features *= height * width
-        for outputs in dense:
-            layers += [nonexpansive(nn.Linear(features, outputs), bound), nn.ReLU()]
-            features = outputs
-        super().__init__(nn.Sequential(*layers), SingleHead(features, num_labels, True, bound), **options)
+    def ending(self, filters: int, convolution: Callable[[int, int], list[nn.Module]]) -> list[nn.Module]:
+        """End a stage with an aggregation layer around a convolution."""
+        return [ConvexAggregation(nn.Sequential(*convolution(filters, filters)))]
 
 
 @torch.no_grad()
@@ -104,30 +69,29 @@ def parseval_retraction_(module: nn.Module, beta: float = 0.5, steps: int = 2) -
     """Pull every nonexpansive layer's raw weight back towards orthonormal rows (or columns, whichever are fewer).
 
     ``W <- (1 + beta) W - beta W W^T W``, a step along the gradient of ``beta / 4 ||W^T W - I||^2``. With beta 1/2 it
-    is Newton's iteration for the polar factor, which squares the distance of each singular value from 1.
+    is Newton's iteration for the polar factor, which squares the distance of each singular value from 1. These must be
+    below ``sqrt(3)``, as after a small step of the optimizer from orthonormal rows.
 
     Args:
-        module: the network, changed in place. Singular values must be below ``sqrt(3)``, as after a small step of the
-            optimizer from orthonormal rows.
+        module: the network, changed in place.
         beta: how far to go, in (0, 1/2].
         steps: how often.
 
     Example:
+        >>> from l2nnn_lightning.nn import nonexpansive
         >>> layer = nonexpansive(nn.Linear(2, 2))
-        >>> raw = layer.parametrizations.weight.original
+        >>> raw = raw_weight(layer)
         >>> raw.data = torch.tensor([[1.1, 0.0], [0.0, 0.9]])
         >>> parseval_retraction_(layer, steps=4)
         >>> torch.allclose(raw, torch.eye(2))
         True
     """
     for layer, scaling in nonexpansive_layers(module):
-        raw: Tensor = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+        raw = raw_weight(layer)
         weight = scaling.matrices(raw)
+        is_wide = weight.shape[-2] <= weight.shape[-1]
         for _ in range(steps):
             # The smaller of the two Gram matrices gives the same product.
-            if weight.shape[-2] <= weight.shape[-1]:
-                cubic = (weight @ weight.mT) @ weight
-            else:
-                cubic = weight @ (weight.mT @ weight)
+            cubic = (weight @ weight.mT) @ weight if is_wide else weight @ (weight.mT @ weight)
             weight = (1 + beta) * weight - beta * cubic
         raw.copy_(weight.reshape(raw.shape))

@@ -1,12 +1,14 @@
 """Templates as a whole classifier: on raw pixels, or behind a trunk that begins as an isometry."""
 
+# ruff: noqa: ARG002 (logits are found anew beside the radius)
+
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.models.base import ImageShape, Network, SignedRadius
-from l2nnn_lightning.models.options import check_choice
+from l2nnn_lightning.models.l2nnn import check_choice
 from l2nnn_lightning.nn.activations import MaxMin
 from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, confidence_gap, round_down
 from l2nnn_lightning.nn.initialization import dirac_
@@ -31,8 +33,6 @@ class TemplateNet(Network):
     On raw pixels it is nonexpansive as it is, and its radii hold from the start; with a trunk it begins soft.
 
     Args:
-        image_shape: (channels, height, width) of the images.
-        num_labels: the number K of labels.
         templates_per_label: the number of templates of each label.
         nearest: the label is that of the nearest template; otherwise every template has an offset of its own.
         dropout: the chance that a template is not taken for its own label's samples in a step of training.
@@ -41,9 +41,6 @@ class TemplateNet(Network):
         channels: filters of the convolutions of the trunk.
         bound: the bound of their weights.
         hard: begin with hard scaling instead of the penalty.
-
-    Raises:
-        ValueError: if an option is out of range or the image's sides are odd where they are regrouped.
     """
 
     can_prove = True
@@ -99,37 +96,26 @@ class TemplateNet(Network):
         return TemplateRule(self, quick=quick) if self.is_hard else NothingProved()
 
     def signed_radius(
-        self,
-        image: Tensor,
-        label_B: Tensor,
-        logits_BK: Tensor | None = None,  # noqa: ARG002 (found anew beside the radius)
-        *,
-        in_box: bool = False,
+        self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False
     ) -> SignedRadius:
         """Measure the radius, see :meth:`Templates.signed_radius`."""
         if in_box and not self.has_box:
             raise ValueError("radii inside the image box need templates on raw pixels: trunk: identity")
-        return SignedRadius(*self.head.signed_radius(self.trunk(image), label_B, box=in_box))
+        return self.head.signed_radius(self.trunk(image), label_B, box=in_box)
 
     @torch.no_grad()
     def start(self, images: Tensor, labels: Tensor, seed: int) -> None:
         """Put the templates at the k-means centres of each label's features."""
         generator = torch.Generator().manual_seed(seed)
-        device = self.head.weight.device
         for label in range(len(self.head.weight)):
             chosen = images[labels == label]
-            features = [self.trunk(part.to(device)) for part in torch.split(chosen, _CHUNK)]
+            features = [self.trunk(part.to(self.head.weight.device)) for part in torch.split(chosen, _CHUNK)]
             if len(chosen):
                 self.head.place(label, torch.cat(features), generator)
 
 
 class TemplateRule(Rule):
-    """The distance to the cells that rival templates could win, see :mod:`l2nnn_lightning.nn.template_radius`.
-
-    Args:
-        network: the templates and their trunk, which must be hard.
-        quick: whether the simplest bound will do.
-    """
+    """The distance to the cells that rival templates could win, see :mod:`l2nnn_lightning.nn.template_radius`."""
 
     name = "distance to rival templates' cells"
     is_graph = False

@@ -18,28 +18,7 @@ from l2nnn_lightning.nn.pooling import NormPool2d
 from l2nnn_lightning.nn.recurrent import Recurrent
 from l2nnn_lightning.nn.residual import Residual
 
-__all__ = [
-    "BoundedScaling",
-    "LabelwiseLinear",
-    "MaxMin",
-    "NormPool2d",
-    "Recurrent",
-    "Residual",
-    "ScaledSigmoid",
-    "SubtractBatchMean",
-    "SubtractMean",
-    "SubtractSampleMean",
-    "TwoSided",
-    "TwoSidedReLU",
-    "chain_norm",
-    "fold",
-    "harden",
-    "is_hard",
-    "largest_bound",
-    "nonexpansive",
-    "penalty",
-    "soften",
-    "tight_norm",
-    "weight_bound",
-    "weight_penalty",
-]
+__all__ = ["BoundedScaling", "LabelwiseLinear", "MaxMin", "NormPool2d", "Recurrent", "Residual", "ScaledSigmoid"]
+__all__ += ["SubtractBatchMean", "SubtractMean", "SubtractSampleMean", "TwoSided", "TwoSidedReLU", "chain_norm", "fold"]
+__all__ += ["harden", "is_hard", "largest_bound", "nonexpansive", "penalty", "soften", "tight_norm", "weight_bound"]
+__all__ += ["weight_penalty"]

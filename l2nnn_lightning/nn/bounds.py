@@ -6,17 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = [
-    "gram",
-    "gram_bound",
-    "gram_penalty",
-    "gram_row_sums",
-    "power_bound",
-    "power_row_sums",
-    "sides",
-    "weight_bound",
-    "weight_penalty",
-]
+__all__ = ["gram", "gram_bound", "gram_penalty", "gram_row_sums", "power_bound", "power_row_sums", "sides"]
+__all__ += ["weight_bound", "weight_penalty"]
 
 # Beyond so many multiplications, or entries, a matrix's larger Gram matrix would cost more than the layer itself.
 _MOST_MULTIPLICATIONS, _MOST_ENTRIES = 2**27, 2**21
@@ -98,12 +89,8 @@ def power_bound(weight_GOI: Tensor, steps: int = _STEPS) -> Tensor:
     ``r(M^(2p)) <= r(M^p)^2``, so no step makes it larger. ``b_1`` is one side of the paper's (2); with n rows
     ``b_t <= n^(1 / (2 p)) ||W||^2``, so it tends to the exact value.
 
-    Args:
-        weight_GOI: a batch of matrices, float32 or float64.
-        steps: t, at least 1; each costs one more product of the Gram matrix with itself.
-
     Shape:
-        (G, O, I) -> (G,), >= 0, differentiable almost everywhere.
+        (G, O, I), float32 or float64, -> (G,), >= 0, differentiable almost everywhere.
     """
     small = weight_GOI if weight_GOI.shape[1] <= weight_GOI.shape[2] else weight_GOI.mT
     return power_row_sums(small, steps).amax(-1)
@@ -114,10 +101,7 @@ def power_row_sums(matrix_GRC: Tensor, steps: int) -> Tensor:
 
     Then ``M <= diag(d)``: ``M^p`` is symmetric, so ``diag(row sums) - M^p`` is diagonally dominant, hence positive
     semidefinite, and the power 1/p keeps that order (Loewner and Heinz). Every power is divided by its largest entry,
-    whose logarithm is carried along, so that nothing overflows.
-
-    Raises:
-        ValueError: if ``steps`` is below 1.
+    whose logarithm is carried along, so that nothing overflows. A ValueError if ``steps`` is below 1.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.nn.double import to_double
+from l2nnn_lightning.nn.precision import to_double
 
 __all__ = [
     "Certificate",
@@ -14,12 +14,11 @@ __all__ = [
     "NothingProved",
     "PairRule",
     "Rule",
+    "SignedRadius",
     "certify_logits",
     "certify_pairs",
-    "confidence_gap",
-    "no_certificate",
-    "round_down",
 ]
+__all__ += ["confidence_gap", "no_certificate", "round_down"]
 
 # Logits of float32 networks carry rounding errors of a few ulp of the largest of them, and of the signals before them.
 _ULPS = 8
@@ -39,10 +38,20 @@ class Certificate(NamedTuple):
     radius: Tensor
 
 
-class Rule(nn.Module):
-    """What logits prove of their images, for the weights as they were when the rule was made; it holds its constants.
+class SignedRadius(NamedTuple):
+    """A radius to train on, and the logits that come with it.
 
-    A module, so that it becomes a part of an exported graph.
+    Attributes:
+        radius: certified radius of the true label, negative where another one wins; differentiable, (B,).
+        logits: (B, K).
+    """
+
+    radius: Tensor
+    logits: Tensor
+
+
+class Rule(nn.Module):
+    """What logits prove of their images, for the weights as they were when it was made; a part of an exported graph.
 
     Attributes:
         name: what the radius follows from, in a few words, for reports.
@@ -54,29 +63,20 @@ class Rule(nn.Module):
 
     @abstractmethod
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
-        """Say what these logits of these images prove.
-
-        Args:
-            logits_BK: the network's outputs; float32 or float64.
-            image: (B, C, H, W) in [0, 1].
-        """
+        """Say what these logits, float32 or float64, of these images, (B, C, H, W) in [0, 1], prove."""
 
     def in_box(self, logits_BK: Tensor, image: Tensor) -> tuple[Certificate, Tensor | None]:
-        """Prove radii in the whole space, and for an attacker whose images stay in [0, 1].
-
-        Returns:
-            The certificate; the radii inside the image box, (B,), never below its own, or None where the rule has none.
-        """
+        """Prove radii in the whole space, and for images that stay in [0, 1], (B,), never below; None where unknown."""
         return self(logits_BK, image), None
 
 
 class NothingProved(Rule):
-    """The rule of ordinary networks and of soft ones: every radius is 0."""
+    """The rule of ordinary networks and of soft ones: label and gap alone, every radius is 0."""
 
     name = "none"
 
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:  # noqa: ARG002 (as Rule)
-        """Give label and gap alone."""
+        """See :func:`no_certificate`."""
         return no_certificate(logits_BK)
 
 

@@ -12,18 +12,8 @@ from l2nnn_lightning.nn.pooling import NormPool2d
 
 __all__ = ["keep_biases_in_scale"]
 
-_HOMOGENEOUS = (
-    TwoSidedReLU,
-    MaxMin,
-    NormPool2d,
-    nn.ReLU,
-    nn.MaxPool2d,
-    nn.PixelUnshuffle,
-    nn.Flatten,
-    nn.Unflatten,
-    CenterCrop2d,
-    RepeatPerLabel,
-)
+_TORCHS = (nn.ReLU, nn.MaxPool2d, nn.PixelUnshuffle, nn.Flatten, nn.Unflatten)
+_HOMOGENEOUS = (TwoSidedReLU, MaxMin, NormPool2d, CenterCrop2d, RepeatPerLabel, *_TORCHS)
 
 
 @torch.no_grad()
@@ -36,7 +26,7 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
     one product per label. What comes before the first layer, such as a subtracted mean, sees no change at all.
 
     Args:
-        chain: the modules in the order in which one signal passes them, about to be hardened; biases change in place.
+        chain: the modules in the order in which one signal passes them, about to be hardened.
 
     Returns:
         By what each logit is divided, (1,) or (K,) in float64; None, with nothing changed, where some module is not

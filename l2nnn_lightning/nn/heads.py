@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
-from l2nnn_lightning.nn.double import to_double
 from l2nnn_lightning.nn.labelwise import LabelwiseLinear
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
+from l2nnn_lightning.nn.precision import to_double
 
 __all__ = ["MultiHead", "SingleHead"]
 
@@ -94,11 +94,7 @@ class SingleHead(nn.Module):
     The whole logit vector moves at most 1 per unit of input, so a difference of two logits at most ``sqrt(2)``, and
     the answer holds within ``gap / sqrt(2)`` (Lemma 1).
 
-    Args:
-        in_features: the features of the trunk.
-        num_labels: the number K of labels.
-        bias: whether the layer adds a bias.
-        bound: the bound of the layer.
+    The arguments are those of :class:`MultiHead`.
 
     Shape:
         (B, F) -> (B, K).

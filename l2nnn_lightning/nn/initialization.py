@@ -51,11 +51,8 @@ def principal_(network: nn.Module, images: Tensor) -> None:
     Few random rows catch little of a long input: 32 of the 800 directions of a patch a fifth of its length. The
     principal directions catch the most that orthonormal rows can (Eckart and Young, 1936). They are rotated at random
     among themselves, so that all outputs carry alike, and b(W) = 1 as before. Layers are set in the order in which
-    they run; grouped convolutions, one-row stacks and recurrent weights keep theirs.
-
-    Args:
-        network: soft, with orthogonal weights.
-        images: a few hundred training images, (B, C, H, W) in [0, 1].
+    they run, for a few hundred training images, of a soft network with orthogonal weights; grouped convolutions,
+    one-row stacks and recurrent weights keep theirs.
     """
     for layer, scaling in list(nonexpansive_layers(network)):
         layout = scaling.layout

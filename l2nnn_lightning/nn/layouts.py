@@ -58,11 +58,7 @@ class Layout:
 
 @singledispatch
 def layout_of(layer: nn.Module) -> Layout:
-    """Tell how a layer's weight is made of matrices.
-
-    Raises:
-        ValueError: if the layer is of a kind that has no known bound, or its copying factor is not known.
-    """
+    """Tell how a layer's weight is made of matrices; a ValueError if it, or its copying factor, has no known bound."""
     raise ValueError(f"{type(layer).__name__} is not supported: use nn.Linear, nn.Conv1d, nn.Conv2d or LabelwiseLinear")
 
 
@@ -92,19 +88,13 @@ def _(conv: nn.Conv1d | nn.Conv2d) -> Layout:
 
 
 def copying_factor(conv: nn.Conv1d | nn.Conv2d) -> int:
-    """Count the windows that one input entry is copied into, at most (section 2.1).
+    """Count the windows that one input entry is copied into, at most, over all sides (section 2.1).
 
     Along one side with kernel k, stride s and dilation d, output o reads entry ``o s + d j``, j < k. For a given entry
     the taps j that can reach it are equal modulo ``s / g``, ``g = gcd(d, s)``, so there are at most ``ceil(k g / s)``;
     without dilation the paper's ``ceil(k / s)``. Zero padding adds no copies. Circular padding does, and changes phase
     where the map's size is no multiple of the stride: with at most d (k - 1) padded entries a side, every tap reads an
-    entry once, hence k.
-
-    Returns:
-        The product over the sides, >= 1.
-
-    Raises:
-        ValueError: if the padding repeats entries in a way that has no known bound.
+    entry once, hence k. Padding that repeats entries in another way has no known bound: a ValueError.
     """
     if conv.padding_mode not in ("zeros", "circular"):
         raise ValueError(

@@ -88,10 +88,7 @@ class BoundedScaling(nn.Module):
     """Multiply each channel by a trainable factor in [-1, 1]: a raw one over the largest absolute one of the layer.
 
     A diagonal map's norm is its largest absolute entry, which is 1 here; so a common growth of the raw factors changes
-    nothing.
-
-    Args:
-        num_features: the number of channels, dimension 1.
+    nothing. There are ``num_features`` channels, dimension 1.
     """
 
     def __init__(self, num_features: int) -> None:

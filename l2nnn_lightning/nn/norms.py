@@ -20,9 +20,6 @@ def chain_norm(module: nn.Module) -> float:
     A hard layer's norm is often well below 1, because its bound is not tight; then features move less than the images,
     and a radius is larger by that factor. Layers in a sequence multiply. Every other module of a trunk (an
     activation, pooling, a residual block) is nonexpansive as a whole and counts as 1.
-
-    Args:
-        module: a layer, or a sequence of them; every layer with a bound must be hard.
     """
     if isinstance(module, nn.Sequential):
         # A product of n rounded numbers is off by n ulp at most.

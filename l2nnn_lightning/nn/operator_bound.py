@@ -20,11 +20,9 @@ def input_row_sums(kernel_GOIHW: Tensor) -> Tensor:
     A map of finite size with zero padding restricts T to some rows and columns, which cannot enlarge its norm. Circular
     padding reads the same symbol at some frequencies. Dilation spreads T over interleaved grids that do not meet.
 
-    Args:
-        kernel_GOIHW: kernels of G groups, float32 or float64; a stride is first written out by :func:`phases`.
-
     Shape:
-        (G, O, I, H, W) -> (G, I), >= 0, differentiable almost everywhere.
+        (G, O, I, H, W), float32 or float64, its stride written out by :func:`phases`, -> (G, I), >= 0, differentiable
+        almost everywhere.
     """
     groups, _, inputs, height, width = kernel_GOIHW.shape
     lines = kernel_GOIHW.permute(0, 3, 1, 4, 2).flatten(3)  # (G, H, O, W I)

@@ -8,31 +8,19 @@ patches as the paper does (section 2.1). The mode is a bool buffer, so it travel
 import copy
 import math
 from collections.abc import Iterator
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from l2nnn_lightning.nn.bounds import gram_penalty
-from l2nnn_lightning.nn.double import to_double
-from l2nnn_lightning.nn.gram_scaling import scale_by_gram
 from l2nnn_lightning.nn.layouts import Layout, layout_of
-from l2nnn_lightning.nn.scaling import Bound, Uniform, divisor
+from l2nnn_lightning.nn.precision import to_double
+from l2nnn_lightning.nn.scaling import UNIFORM, Bound, divisor, find_bound, scale_by_gram
 
-__all__ = [
-    "Bound",
-    "fold",
-    "harden",
-    "is_hard",
-    "largest_bound",
-    "nonexpansive",
-    "nonexpansive_layers",
-    "penalty",
-    "raw_weight",
-    "scaling_of",
-    "soften",
-]
+__all__ = ["Bound", "fold", "harden", "is_hard", "largest_bound", "nonexpansive", "nonexpansive_layers", "penalty"]
+__all__ += ["raw_weight", "scaling_of", "soften"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -42,10 +30,6 @@ class NonexpansiveWeight(nn.Module):
 
     In evaluation the bound is computed in float64. Nothing is kept for a next call (a fused optimizer changes a weight
     without a trace): what runs long with fixed weights works on a folded copy, or under ``parametrize.cached()``.
-
-    Args:
-        layout: how the weight is made of matrices.
-        bound: the bound that hard scaling divides by.
     """
 
     hard: Tensor
@@ -58,7 +42,7 @@ class NonexpansiveWeight(nn.Module):
     @property
     def is_uniform(self) -> bool:
         """Whether hard scaling divides each matrix by one number."""
-        return self.bound in get_args(Uniform)
+        return self.bound in UNIFORM
 
     def forward(self, weight: Tensor) -> Tensor:
         """Scale the raw weight; same shape and dtype."""
@@ -124,8 +108,7 @@ def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
         >>> bool(torch.linalg.matrix_norm(layer.weight, 2) <= 1)
         True
     """
-    if bound not in get_args(Bound):
-        raise ValueError(f"bound must be one of {', '.join(get_args(Bound))}, got {bound!r}")
+    find_bound(bound)  # refuses an unknown one
     if parametrize.is_parametrized(module, "weight"):
         raise ValueError(f"the weight of {type(module).__name__} already has a parametrization")
     scaling = NonexpansiveWeight(layout_of(module), bound)

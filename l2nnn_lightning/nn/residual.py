@@ -128,8 +128,8 @@ def _shape_of_t(t: SharedOver, shape: int | Sequence[int] | None, channels: tupl
     if t == "block":
         return ()
     taking_part = None if channels is None else channels[1] - channels[0]
-    if shape is None:
-        shape = taking_part if t == "channel" else None
+    if shape is None and t == "channel":
+        shape = taking_part
     if shape is None:
         wanted = "the number of channels" if t == "channel" else "the shape of one sample, such as (C, H, W)"
         raise ValueError(f"t={t!r} needs shape: {wanted}")

@@ -20,16 +20,14 @@ unit roundoff u; ``e = 4 sqrt(F) u`` is taken, which holds with high probability
 certificate itself is computed in float64, whose own errors are far smaller than these allowances.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from l2nnn_lightning.nn.box_distance import move_in_box
-from l2nnn_lightning.nn.double import to_double
+from l2nnn_lightning.nn.precision import to_double
 
-__all__ = ["TemplateRadius", "certify_templates", "combine_constraints"]
+__all__ = ["BoxMove", "TemplateRadius", "certify_templates", "combine_constraints", "move_in_box"]
 
 # Own templates that are combined, rivals looked at together, and most rivals that get more than the simplest bound.
 _OWN, _ROUND, _RIVALS = 12, 4, 128
@@ -40,6 +38,8 @@ _FARTHEST = 4.0
 _TINY = 1e-30
 # Networks in float64 are given the room that the certificate's own rounding needs.
 _LEAST_EPS = 1e-12
+# Far above the rounding of a sum of float64 products, far below anything that a radius shows.
+_MARGIN = 1e-9
 
 
 class TemplateRadius(NamedTuple):
@@ -84,7 +84,7 @@ def certify_templates(
         quick: whether the bisecting hyperplanes with the best own template will do, a few percent less.
 
     Returns:
-        Radii, 0 where nothing is proved; nothing is where a number is not finite.
+        Radii, 0 where nothing is proved, as where a number is not finite.
     """
     _, count, features = weight_KMF.shape
     weight_NF, offset_N = to_double(weight_KMF).flatten(0, 1), to_double(offset_KM).flatten()
@@ -92,14 +92,13 @@ def certify_templates(
     largest = torch.linalg.vector_norm(weight_NF, dim=1).max()
     problem = _Problem(weight_NF, offset_N, 2 * unit * largest, 4 * unit * torch.stack([largest, offset_N.abs().max()]))
     own = min(_OWN, count)
+    chunk = max(1, _ENTRIES // (_ROUND * own * features))
     parts = []
-    for rows in _slices(len(features_BF), max(1, _ENTRIES // (_ROUND * own * features))):
-        z_BF = to_double(features_BF[rows])
-        parts.append(_certify(problem, z_BF, label_B[rows].to(z_BF.device), count, own, 0 if quick else _RIVALS, box))
-    empty = weight_NF.new_zeros(0)
-    radius_B = torch.cat([part.radius for part in parts] or [empty])
+    for features_CF, label_C in zip(torch.split(features_BF, chunk), torch.split(label_B, chunk), strict=True):
+        z_CF = to_double(features_CF)
+        parts.append(_certify(problem, z_CF, label_C.to(z_CF.device), count, own, 0 if quick else _RIVALS, box))
     boxes = [part.radius_box for part in parts if part.radius_box is not None]
-    return TemplateRadius(radius_B, torch.cat(boxes or [empty]) if box else None)
+    return TemplateRadius(torch.cat([part.radius for part in parts]), torch.cat(boxes) if box else None)
 
 
 def combine_constraints(direction_PMF: Tensor, needed_PM: Tensor, sweeps: int = 20) -> Tensor:
@@ -108,13 +107,8 @@ def combine_constraints(direction_PMF: Tensor, needed_PM: Tensor, sweeps: int = 
     The dual of ``min |delta|^2 / 2`` with ``A delta >= c`` is ``max p . c - |p A|^2 / 2`` over p >= 0; a coordinate's
     best value is known in closed form. Any result is a valid choice.
 
-    Args:
-        direction_PMF: the rows of A, one matrix per problem.
-        needed_PM: the right-hand sides c.
-        sweeps: how often each coordinate is set.
-
-    Returns:
-        (P, M), >= 0, adding up to one.
+    Shape:
+        A (P, M, F), c (P, M) -> (P, M), >= 0, adding up to one.
     """
     gram_PMM = direction_PMF @ direction_PMF.mT
     diagonal_PM = gram_PMM.diagonal(dim1=1, dim2=2).clamp_min(_TINY)
@@ -133,7 +127,7 @@ def _certify(
 ) -> TemplateRadius:
     scores_BN = z_BF @ problem.weight.mT + problem.offset
     is_finite_B = scores_BN.isfinite().all(1)
-    labelwise_BKM = scores_BN.view(len(z_BF), -1, count)
+    labelwise_BKM = scores_BN.view(len(z_BF), scores_BN.shape[1] // count, count)
     rows_B = torch.arange(len(z_BF), device=z_BF.device)
     own_score_BM, own_BM = labelwise_BKM[rows_B, label_B].nan_to_num(nan=-torch.inf).topk(own, dim=1)
     own_BM = own_BM + count * label_B[:, None]
@@ -155,12 +149,13 @@ def _certify(
     radius_B = torch.full_like(error_B, torch.inf)
     radius_box_B = radius_B.clone()
     limit_B = radius_box_B if box else radius_B
-    for columns in _slices(looked_at, _ROUND):
-        active = torch.nonzero(is_won_B & (nearest_BR[:, columns.start] < limit_B))[:, 0]
+    for first in range(0, looked_at, _ROUND):
+        columns = slice(first, min(first + _ROUND, looked_at))
+        active = torch.nonzero(is_won_B & (nearest_BR[:, first] < limit_B))[:, 0]
         if len(active) == 0:
             break
         rival_P = rival_BR[active, columns].flatten()
-        sample_P = active.repeat_interleave(columns.stop - columns.start)
+        sample_P = active.repeat_interleave(columns.stop - first)
         needed_PM = own_score_BM[sample_P] - scores_BN[sample_P, rival_P][:, None] - error_B[sample_P, None]
         image_PF = z_BF[sample_P] if box else None
         pair_P, pair_box_P = _pair_radius(problem, own_BM[sample_P], rival_P, needed_PM, image_PF)
@@ -198,6 +193,59 @@ def _pair_radius(
     return radius_P, torch.minimum(box_P, farthest_P)
 
 
-def _slices(total: int, size: int) -> Iterator[slice]:
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
+class BoxMove(NamedTuple):
+    """The smallest move of an image inside the box, from below.
+
+    Attributes:
+        step: the number t, (P,).
+        norm: the move's length, (P,); infinite where no image in the box meets the constraint.
+        move: ``clip(t a, -x, 1 - x)``, (P, F).
+    """
+
+    step: Tensor
+    norm: Tensor
+    move: Tensor
+
+
+@torch.no_grad()
+def move_in_box(image_PF: Tensor, direction_PF: Tensor, needed_P: Tensor, iterations: int = 30) -> BoxMove:
+    """Find the shortest ``delta`` with ``a . delta >= c`` that keeps ``x + delta`` inside [0, 1].
+
+    It is ``delta = clip(t a, -x, 1 - x)`` (the constraint's multiplier is t), so only t is to be found. The function
+    ``f(t) = a . clip(t a, -x, 1 - x)`` is increasing and concave with f(0) = 0: every entry grows linearly and then
+    stands still. A tangent therefore lies above f, and Newton's method from t = 0 never oversteps f(t) = c: every
+    iterate gives a norm that is a lower bound, and after as many steps as f has kinks on the way it is exact.
+
+    Rounding: all terms of f are >= 0, so f is known up to a relative error of some F ulp; the method aims at
+    ``c (1 - 1e-9)``, which in float64 is more than that.
+
+    Args:
+        image_PF: the images x; an entry outside [0, 1] may stay where it is or move up to the far side of the box.
+        direction_PF: the direction a.
+        needed_P: the amount c; where it is not positive the move is 0.
+        iterations: most steps of Newton's method, >= 1; with fewer the result is smaller, and still a lower bound.
+
+    Example:
+        >>> x, a = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 1.0]])
+        >>> move_in_box(x, a, torch.tensor([0.4])).move  # the second pixel cannot go beyond 1
+        tensor([[0.3000, 0.1000]])
+    """
+    size_PF = direction_PF.abs()
+    limit_PF = torch.where(direction_PF > 0, 1 - image_PF, image_PF).clamp_min(0)
+    target_P = needed_P.clamp_min(0) * (1 - _MARGIN)
+    step_P = torch.zeros_like(target_P)
+    unreachable_P = torch.zeros_like(target_P, dtype=torch.bool)
+    for _ in range(iterations):
+        reach_PF = step_P[:, None] * size_PF
+        is_free_PF = reach_PF < limit_PF
+        missing_P = target_P - (size_PF * torch.minimum(reach_PF, limit_PF)).sum(1)
+        slope_P = (size_PF.square() * is_free_PF).sum(1)
+        is_short_P = missing_P > _MARGIN * target_P
+        unreachable_P |= is_short_P & (slope_P == 0)
+        is_short_P &= ~unreachable_P
+        if not is_short_P.any():
+            break
+        step_P = torch.where(is_short_P, step_P + missing_P / slope_P, step_P)
+    size_PF = torch.minimum(step_P[:, None] * size_PF, limit_PF)
+    norm_P = torch.linalg.vector_norm(size_PF, dim=1) * (1 - _MARGIN)
+    return BoxMove(step_P, torch.where(unreachable_P, torch.inf, norm_P), size_PF * direction_PF.sign())

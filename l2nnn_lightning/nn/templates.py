@@ -1,32 +1,19 @@
-"""A head of templates: several linear scores per label, and the distances between their cells."""
-
-from typing import NamedTuple
+"""A head of templates: several linear scores per label, distances between their cells, and k-means to place them."""
 
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.nn.box_distance import move_in_box
-from l2nnn_lightning.nn.kmeans import kmeans
-from l2nnn_lightning.nn.template_radius import TemplateRadius, certify_templates
+from l2nnn_lightning.nn.certificates import SignedRadius
+from l2nnn_lightning.nn.template_radius import TemplateRadius, certify_templates, move_in_box
 
-__all__ = ["SignedRadius", "Templates"]
+__all__ = ["Templates", "kmeans"]
 
 # Norms this small would make gradients explode; templates of different labels are never so close in earnest.
 _TINY = 1e-12
 # Enough for a gradient; the certificate takes as many as it needs.
 _NEWTON_STEPS = 8
-
-
-class SignedRadius(NamedTuple):
-    """A radius to train on, and the logits that come with it.
-
-    Attributes:
-        radius: distance to the nearest rival's hyperplane, negative where a rival wins, differentiable (B,).
-        logits: not differentiable, (B, K).
-    """
-
-    radius: Tensor
-    logits: Tensor
+# Points whose nearest centres are looked for at once.
+_CHUNK = 4096
 
 
 class Templates(nn.Module):
@@ -46,9 +33,6 @@ class Templates(nn.Module):
 
     Shape:
         (B, F) -> (B, K).
-
-    Raises:
-        ValueError: if there are no templates, or the chance is out of range.
     """
 
     def __init__(
@@ -149,3 +133,32 @@ class Templates(nn.Module):
         """Begin as the nearest template where the offsets are free."""
         if self.free_offset is not None:
             self.free_offset.copy_(-self.weight.square().sum(2) / 2)
+
+
+@torch.no_grad()
+def kmeans(points_NF: Tensor, count: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
+    """Find ``count`` centres by Lloyd's algorithm, starting at points drawn without replacement on the CPU.
+
+    A centre that loses all its points stays where it is. With fewer points than centres, points are used repeatedly.
+
+    Shape:
+        (N, F) -> (count, F).
+
+    Example:
+        >>> points = torch.tensor([[0.0], [0.2], [5.0], [5.2]])
+        >>> kmeans(points, 2, torch.Generator().manual_seed(0)).flatten().sort().values
+        tensor([0.1000, 5.1000])
+    """
+    order = torch.randperm(len(points_NF), generator=generator)
+    order = order.repeat(-(-count // len(order)))[:count]
+    centres_CF = points_NF[order.to(points_NF.device)].clone()
+    if count >= len(points_NF):
+        return centres_CF
+    for _ in range(iterations):
+        half_C = centres_CF.square().sum(1) / 2
+        nearest_N = torch.cat([(part @ centres_CF.mT - half_C).argmax(1) for part in torch.split(points_NF, _CHUNK)])
+        sizes_C = torch.bincount(nearest_N, minlength=count)
+        sums_CF = torch.zeros_like(centres_CF).index_add_(0, nearest_N, points_NF)
+        means_CF = sums_CF / sizes_C.clamp_min(1)[:, None]
+        centres_CF = torch.where((sizes_C > 0)[:, None], means_CF, centres_CF)
+    return centres_CF

@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from l2nnn_lightning.data import Batch, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.models import Certified, ConvL2NNN, MadryNet, Network, NetworkFactory
-from l2nnn_lightning.models.base import certify
+from l2nnn_lightning.models.base import certify, prove
 from l2nnn_lightning.nn import penalty
 from l2nnn_lightning.nn.certificates import Certificate, confidence_gap
 from l2nnn_lightning.nn.precision import full_precision
@@ -202,8 +202,8 @@ class Classifier(pl.LightningModule):
             image = batch.image.to(next(self.parameters()).dtype)
             logits = self(image)
             _, terms = self.objective(self.network, Batch(image, batch.label), logits)
+            certificate, _ = prove(self.network.rule(quick=True), logits, image)
         self._penalise(terms, is_soft)
-        certificate, _ = certify(self, self.network.rule(quick=True), image)
         self.evaluated.update(logits, batch.label, certificate, terms["loss"], self.is_hard)
 
     test_step = validation_step

@@ -19,15 +19,6 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.weight.mT + self.bias
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def linear():
     return Linear

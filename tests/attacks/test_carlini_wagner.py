@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from l2nnn_lightning.attacks import AttackResult, CarliniWagnerL2
+from l2nnn_lightning.attacks import CarliniWagnerL2
 from l2nnn_lightning.nn import TwoSidedReLU, harden, is_hard, nonexpansive
 
 
@@ -85,25 +85,6 @@ def test_cw_does_not_care_for_the_sign_of_the_logits(linear, shift):
     assert torch.allclose(norms[0], norms[1], rtol=0.01)
 
 
-def test_cw_result_is_what_the_model_says_of_the_images_returned(small_net, batch):
-    images, labels = batch
-    labels = labels.clone()
-    labels[0] = (labels[0] + 1) % 5
-    result = CarliniWagnerL2(small_net, search_steps=3, max_iter=100).run(images, labels)
-    assert isinstance(result, AttackResult)
-    assert result.broken.all()
-    assert (small_net(result.images).argmax(1) != labels).all()
-    assert result.images.min() >= 0
-    assert result.images.max() <= 1
-    measured = (result.images.double() - images.double()).flatten(1).norm(dim=1)
-    assert torch.allclose(result.norm.double(), measured, rtol=1e-6)
-    assert result.norm[0] == 0
-    assert result.iterations[0] == 0
-    assert torch.equal(result.images[0], images[0])
-    assert (result.iterations[1:] >= 1).all()
-    assert (result.iterations <= 3 * 100).all()
-
-
 def test_cw_is_at_least_as_strong_as_foolbox(small_net, batch):
     images, labels = batch
     attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=5, steps=100)
@@ -136,17 +117,6 @@ def test_cw_outcome_does_not_depend_on_the_rest_of_the_batch(small_net, batch):
         alone = attack.run(images[row : row + 1], labels[row : row + 1])
         assert torch.allclose(alone.norm[0], together.norm[row], rtol=1e-6)
         assert alone.iterations[0] == together.iterations[row]
-
-
-def test_cw_is_reproducible_and_uses_no_global_randomness(small_net, batch):
-    attack = CarliniWagnerL2(small_net, search_steps=3, max_iter=30, restarts=2, seed=5)
-    torch.manual_seed(1)
-    first = attack.run(*batch)
-    torch.manual_seed(2)
-    state = torch.get_rng_state()
-    second = attack.run(*batch)
-    assert torch.equal(first.images, second.images)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_cw_restarts_are_never_worse_and_depend_on_the_seed(small_net, batch):

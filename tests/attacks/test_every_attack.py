@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from l2nnn_lightning.attacks import ATTACKS, CarliniWagnerL2, build_attack
+from l2nnn_lightning.attacks import ATTACKS, AttackResult, CarliniWagnerL2, ImageAttack, build_attack
+
+NAMES = ["cw", "pgd_l2", "pgd_linf", "fgsm", "autoattack_l2", "autoattack_linf"]
 
 
-@pytest.fixture(params=list(ATTACKS))
+@pytest.fixture(params=NAMES)
 def name(request):
     return request.param
 
@@ -18,7 +20,7 @@ def name(request):
 def build(name):
     """Build a short attack that breaks some of the batch."""
     eps = 1.2 if ATTACKS[name].norm_kind == "L2" else 0.15
-    return lambda model, **settings: build_attack(name, model, **{"eps": eps, "max_iter": 3, **settings})
+    return lambda model, **settings: build_attack(name, model, **{"eps": eps, "max_iter": 3, "restarts": 2, **settings})
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
@@ -46,6 +48,32 @@ def test_attack_leaves_no_trace_on_the_model_or_the_global_generator(small_net, 
     expected = build(small_net).run(*batch)
     assert torch.equal(result.images, expected.images)
     assert expected.broken.any()
+
+
+@pytest.mark.parametrize("without_eps", [False, True])
+def test_result_is_what_the_model_says_of_the_images_returned(small_net, batch, name, without_eps):
+    if without_eps and ATTACKS[name].needs_eps:
+        with pytest.raises(ValueError, match="eps must be given: only cw can search for the minimum norm"):
+            build_attack(name, small_net)
+        return
+    images, labels = batch[0], batch[1].clone()
+    labels[0] = (labels[0] + 1) % 5  # wrong to begin with
+    order, eps = (2, 0.15) if ATTACKS[name].norm_kind == "L2" else (torch.inf, 0.02)
+    attack = build_attack(name, small_net, eps=None if without_eps else eps, max_iter=20, restarts=2)
+    result = attack.run(images, labels, radius=torch.zeros(16))
+    assert isinstance(result, AttackResult)
+    assert attack.minimum_norm == without_eps
+    assert result.broken.all() if without_eps else 2 <= result.broken.sum() < 16
+    with torch.no_grad():
+        assert torch.equal(small_net(result.images).argmax(1) != labels, result.broken)
+    assert 0 <= result.images.min() <= result.images.max() <= 1
+    moved = torch.linalg.vector_norm((result.images.double() - images.double()).flatten(1), order, dim=1)
+    assert torch.allclose(moved[result.broken], result.norm[result.broken].double())
+    assert without_eps or (moved <= eps).all()
+    assert torch.isinf(result.norm[~result.broken]).all()
+    assert (moved[~result.broken] == 0).all()
+    assert (result.norm[0], result.iterations[0]) == (0, 0)
+    assert (result.iterations[1:] >= 1).all()
 
 
 def test_attack_takes_a_model_without_parameters(linear, name, capsys):
@@ -112,3 +140,59 @@ def test_attack_follows_the_images_to_the_gpu(small_net, batch, build):
     result = build(small_net, max_iter=20).run(batch[0].cuda(), batch[1].cuda())
     assert result.images.is_cuda
     assert result.broken.any()
+
+
+def test_registry_lists_the_attacks_with_their_norm():
+    assert list(ATTACKS) == NAMES
+    assert [ATTACKS[name].max_iter for name in NAMES] == [1000, 100, 100, 1, 100, 100]
+    assert [ATTACKS[name].norm_kind for name in NAMES] == ["L2", "L2", "Linf", "Linf", "L2", "Linf"]
+
+
+def test_every_attack_runs_on_colour_images(name):
+    # With its maps' channels last a network once gave gradients that could not be viewed as vectors.
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 8, 3))
+    net.to(memory_format=torch.channels_last)
+    images = torch.rand(5, 3, 8, 10)
+    labels = net(images).argmax(1)
+    eps = 30.0 if ATTACKS[name].norm_kind == "L2" else 1.0
+    result = build_attack(name, net, eps=eps, max_iter=100).run(images, labels)
+    assert result.broken.any()
+    assert (net(result.images[result.broken]).argmax(1) != labels[result.broken]).all()
+
+
+class Grey(ImageAttack):
+    """An attack as a user writes one: straight towards a grey image."""
+
+    norm_kind = "L2"
+    max_iter = 1
+
+    def attempt(self, images, labels, restart):
+        move = 0.5 - images
+        length = move.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None, None]
+        return images + move * (self.inner_eps / length).clamp(max=1), self.max_iter
+
+
+def test_an_attack_from_outside_runs_by_its_path(linear):
+    model = linear(torch.stack([torch.eye(1, 64)[0], torch.zeros(64)]), torch.tensor([-0.55, 0.0]))
+    images = torch.full((1, 1, 8, 8), 0.5)
+    images[0, 0, 0, 0] = 0.7
+    attack = build_attack(f"{__name__}.Grey", model, eps=0.3, restarts=2, seed=4)
+    result = attack.run(images, torch.tensor([0]))
+    assert type(attack).__name__ == "Grey"
+    assert (attack.eps, attack.max_iter, attack.restarts, attack.seed) == (0.3, 1, 2, 4)
+    assert result.norm.item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("deepfool", f"unknown attack 'deepfool': use one of {', '.join(NAMES)}"),
+        ("no_such_package.Attack", "no_such_package.Attack cannot be imported: No module named 'no_such_package'"),
+        ("torch.nn.NoSuchClass", "cannot be imported"),
+        ("torch.nn.Linear", "torch.nn.Linear is not a subclass of l2nnn_lightning.attacks.base.ImageAttack"),
+        ("os.system", "os.system is not a subclass"),
+    ],
+)
+def test_unknown_attack_is_refused(small_net, path, message):
+    with pytest.raises(ValueError, match=message):
+        build_attack(path, small_net, eps=1.0)

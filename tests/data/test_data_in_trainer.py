@@ -1,8 +1,6 @@
 """The DataModules under a real Trainer and a real LightningCLI."""
 
-import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +8,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from made_up_images import StripesDataModule
 from pytorch_lightning.cli import LightningCLI
 from random_images import RandomImages
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2nnn_lightning.data import Batch, ImageDataModule, MNIST5kDataModule, build_datamodule
+from l2nnn_lightning.data import Batch, ImageDataModule, ImageSet, MNIST5kDataModule
 
 pytestmark = [
     # Lightning asks for worker processes, of which batches from memory have no need, and for loggers.
@@ -74,6 +71,11 @@ def make_trainer(root: Path, **options: Any) -> pl.Trainer:
     )
 
 
+def place(device: torch.device, world: int = 1, rank: int = 0) -> Any:
+    """What a DataModule asks of a trainer: its place among the processes."""
+    return SimpleNamespace(world_size=world, global_rank=rank, strategy=SimpleNamespace(root_device=device))
+
+
 def indices(batches: list[Batch]) -> list[int]:
     return torch.cat([batch.index for batch in batches if batch.index is not None]).tolist()
 
@@ -123,31 +125,6 @@ def test_only_training_images_are_augmented(tmp_path: Path) -> None:
     assert torch.equal(val.image, data.val_set.images.float() / 255)
 
 
-def test_resumed_run_repeats_an_uninterrupted_one(tmp_path: Path) -> None:
-    def run(epochs: int, checkpoint: Path | None = None) -> tuple[Recorder, pl.Trainer]:
-        torch.manual_seed(0)
-        model = Recorder()
-        trainer = make_trainer(tmp_path, max_epochs=epochs, num_sanity_val_steps=0)
-        trainer.fit(model, RandomImages(batch_size=30), ckpt_path=checkpoint)
-        return model, trainer
-
-    whole, _ = run(3)
-    _, first = run(2)
-    first.save_checkpoint(tmp_path / "two.ckpt")
-    torch.rand(5)  # the state of the global generator must not matter
-    rest, _ = run(3, tmp_path / "two.ckpt")
-    assert indices(rest.seen["train"]) == indices(whole.seen["train"])[2 * 90 :]
-    assert torch.equal(rest.net[1].weight, whole.net[1].weight)
-
-
-@pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero")
-def test_training_without_validation_images_runs(tmp_path: Path) -> None:
-    model = Recorder()
-    make_trainer(tmp_path).fit(model, RandomImages(batch_size=50, val_size=0))
-    assert sorted(indices(model.seen["train"])) == list(range(100))
-    assert not model.seen["val"]
-
-
 def test_double_precision_gets_double_images(tmp_path: Path) -> None:
     model = Recorder()
     make_trainer(tmp_path, precision="64-true").fit(model, RandomImages(batch_size=90))
@@ -159,8 +136,7 @@ def test_processes_share_the_work_without_counting_twice(world: int) -> None:
     train, test, batches = [], [], []
     for rank in range(world):
         data = RandomImages(batch_size=5, eval_batch_size=2)
-        strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
+        data.trainer = place(torch.device("cpu"), world, rank)
         train += indices(list(data.train_dataloader()))
         shard = list(data.test_dataloader())
         batches.append(len(shard))
@@ -170,54 +146,63 @@ def test_processes_share_the_work_without_counting_twice(world: int) -> None:
     assert len(set(train)) == len(train)
 
 
-@pytest.fixture
-def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LightningCLI]:
-    """A command line like that of training, over any DataModule."""
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    defaults = {"default_root_dir": str(tmp_path), "accelerator": "cpu", "logger": False, "max_epochs": 1}
-    defaults |= {"enable_checkpointing": False, "enable_progress_bar": False}
-
-    def run(*args: str) -> LightningCLI:
-        options = {"run": args[0] == "fit", "save_config_callback": None, "trainer_defaults": defaults}
-        return LightningCLI(Recorder, ImageDataModule, subclass_mode_data=True, args=list(args), **options)
-
-    return run
+def parse(*args: str) -> ImageDataModule:
+    """Build a DataModule by a command line like that of training."""
+    return LightningCLI(Recorder, ImageDataModule, subclass_mode_data=True, args=list(args), run=False).datamodule
 
 
-def test_command_line_builds_and_describes_a_datamodule(command_line: Callable[..., LightningCLI]) -> None:
-    data = command_line(
+def test_command_line_builds_and_describes_a_datamodule() -> None:
+    data = parse(
         "--data=MNIST5kDataModule",
         "--data.attack.eps=0.2",
         "--data.label_noise=0.5",
         "--data.label_noise_kind=asymmetric",
         '--data.label_noise_pairs={"1": "7"}',
-    ).datamodule
+    )
     assert isinstance(data, MNIST5kDataModule)
     assert (data.attack.eps, data.attack.steps) == (0.2, 40)
     assert data.label_noise_pairs == {"1": "7"}
-    expected = MNIST5kDataModule(
-        attack={"eps": 0.2}, label_noise=0.5, label_noise_kind="asymmetric", label_noise_pairs={"1": "7"}
-    )
-    assert data.describe() == expected.describe()
+    noise = {"label_noise": 0.5, "label_noise_kind": "asymmetric", "label_noise_pairs": {"1": "7"}}
+    assert data.describe() == MNIST5kDataModule(attack={"eps": 0.2}, **noise).describe()
 
 
-def test_a_data_set_from_outside_is_trained_on_and_found_again(command_line: Callable[..., LightningCLI]) -> None:
-    path = "made_up_images.StripesDataModule"
-    cli = command_line("fit", f"--data={path}", "--data.batch_size=27", "--model.labels=3")
-    assert sorted(indices(cli.model.seen["train"])) == list(range(54))
-    description = cli.datamodule.describe()
-    assert description["name"] == path
-    again = build_datamodule(**description)
-    assert isinstance(again, StripesDataModule)
-    assert again.batch_size == 27
-
-
-def test_help_of_the_command_line_shows_the_manual(
-    command_line: Callable[..., LightningCLI], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_the_command_line_shows_the_manual(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        command_line("--data.help=l2nnn_lightning.data.ImageFolderDataModule")
+        parse("--data.help=l2nnn_lightning.data.ImageFolderDataModule")
     shown = capsys.readouterr().out
     assert "--data.label_noise_kind" in shown
     assert "--data.test_fraction" in shown
     assert "fraction in [0, 1] of the training labels" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_goes_to_the_gpu(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[torch.device] = []
+
+    def to(split: ImageSet, device: torch.device) -> ImageSet:
+        moved.append(device)
+        meta = torch.device("meta")  # stands for the GPU
+        return ImageSet(split.images.to(meta), split.labels.to(meta))
+
+    monkeypatch.setattr(ImageSet, "to", to)
+    datamodule = RandomImages(batch_size=10)
+    datamodule.trainer = place(torch.device("cuda", 3))
+    datamodule.setup("fit")
+    size = datamodule.train_set.num_bytes
+    monkeypatch.setattr(RandomImages, "resident_bytes", size if fits else size - 1)
+    loader = datamodule.train_dataloader()
+    assert moved == ([torch.device("cuda", 3)] if fits else [])
+    assert loader.pin_memory == (not fits)
+    assert (loader.dataset is datamodule.train_set) == (not fits)
+    assert datamodule.train_set.images.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_from_the_gpu_are_those_from_memory() -> None:
+    datamodule = RandomImages(batch_size=10)
+    expected = list(datamodule.train_dataloader())
+    datamodule.trainer = place(torch.device("cuda"))
+    for ours, theirs in zip(datamodule.train_dataloader(), expected, strict=True):
+        assert ours.image.is_cuda
+        assert torch.equal(ours.image.cpu(), theirs.image)
+        assert torch.equal(ours.label.cpu(), theirs.label)

@@ -1,8 +1,12 @@
+import math
+
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from hypothesis import given
+from hypothesis import strategies as st
 
 from l2nnn_lightning.data import Batch, ImageSet
+from l2nnn_lightning.data.image_set import even_batch_size, to_float
 
 
 def make_set(count: int = 7) -> ImageSet:
@@ -18,15 +22,8 @@ def test_getitems_returns_a_whole_batch_by_position() -> None:
     assert batch.label.tolist() == [40, 0, 40]
     assert batch.index.tolist() == [4, 0, 4]
     assert batch.adversarial is None
-
-
-def test_dataloader_batches_equal_direct_indexing() -> None:
-    split = make_set()
-    batches = list(DataLoader(split, batch_size=3, collate_fn=lambda batch: batch))
-    assert [len(batch.image) for batch in batches] == [3, 3, 1]
-    assert torch.equal(torch.cat([batch.image for batch in batches]), split.images)
-    assert torch.equal(split[3].image, split.images[3])
-    assert split[3].label == split.labels[3]
+    assert torch.equal(split[4].image, batch.image[0])
+    assert split[4].label == 40
 
 
 def test_subset_keeps_clean_labels_beside_noisy_ones() -> None:
@@ -57,3 +54,30 @@ def test_batches_are_put_together_where_the_images_are() -> None:
     assert [part.device.type for part in (batch.image, batch.label, batch.index)] == ["meta"] * 3
     assert batch.image.shape == (3, 3, 4, 4)
     assert split.num_bytes == 5 * 3 * 4 * 4
+
+
+def test_more_processes_than_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 images cannot be shared by 4 processes"):
+        even_batch_size(3, 4, 1)
+
+
+@given(size=st.integers(1, 300), world=st.integers(1, 8), batch_size=st.integers(1, 64))
+def test_all_processes_have_the_same_number_of_batches(size: int, world: int, batch_size: int) -> None:
+    if size < world:
+        return
+    even = even_batch_size(size, world, batch_size)
+    shards = [len(range(rank, size, world)) for rank in range(world)]
+    assert len({math.ceil(shard / even) for shard in shards}) == 1
+    assert even >= batch_size
+    if world == 1:
+        assert even == batch_size
+
+
+def test_bytes_become_floats_and_floats_are_not_divided_again() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_float(images), images.float() / 255)
+    assert to_float(images, dtype=torch.float64).dtype == torch.float64
+    assert images.dtype == torch.uint8
+    assert images[0, 0, 15, 15] == 255
+    with pytest.raises(ValueError, match=r"images must be uint8, got torch\.float32"):
+        to_float(to_float(images))

@@ -68,27 +68,32 @@ def test_labels_come_from_a_file(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("read", "content", "message"),
     [
-        ("1\n2\n", "must hold 3 integers"),
-        ("1\n2\n9\n", r"labels in \[0, 3\], got 1 to 9"),
-        ("1\n2\n-1\n", r"labels in \[0, 3\], got -1 to 2"),
-        ("cat\ndog\ncat\n", "one integer a line"),
-        ("", "must hold 3 integers"),
-        (np.zeros(3), "must hold 3 integers"),
-        (np.array([{}, {}, {}]), "one integer a line, or be a .npy array"),
-        (None, "does not exist"),
+        (labels_from_file, "1\n2\n", "must hold 3 integers"),
+        (labels_from_file, "1\n2\n9\n", r"labels in \[0, 3\], got 1 to 9"),
+        (labels_from_file, "1\n2\n-1\n", r"labels in \[0, 3\], got -1 to 2"),
+        (labels_from_file, "cat\ndog\ncat\n", "one integer a line"),
+        (labels_from_file, "", "must hold 3 integers"),
+        (labels_from_file, np.zeros(3), "must hold 3 integers"),
+        (labels_from_file, np.array([{}, {}, {}]), "one integer a line, or be a .npy array"),
+        (labels_from_file, None, "does not exist"),
+        (transition_from_file, "1 0\n0 1\n", r"must hold 3 rows of 3 probabilities, got shape \(2, 2\)"),
+        (transition_from_file, "1 0 0\n0 1 0\n0 0 0.5\n", "rows sum to 1"),
+        (transition_from_file, "2 -1 0\n0 1 0\n0 0 1\n", ">= 0"),
+        (transition_from_file, "nan 0 0\n0 1 0\n0 0 1\n", ">= 0"),
+        (transition_from_file, "a b c\n", "must hold numbers"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*input contained no data")  # numpy's words about the empty file
-def test_a_wrong_file_of_labels_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+def test_a_wrong_file_is_refused(tmp_path: Path, read: Any, content: Any, message: str) -> None:
     path = tmp_path / ("noisy.npy" if type(content) is np.ndarray else "noisy.txt")
     if type(content) is np.ndarray:
         np.save(path, content, allow_pickle=True)
     elif content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=message):
-        labels_from_file(path, 3, 4)
+        read(path, 3, 4) if read is labels_from_file else read(path, 3)
 
 
 def test_transition_noise_draws_from_the_row_of_each_class() -> None:
@@ -114,22 +119,3 @@ def test_transition_comes_from_a_file(tmp_path: Path, suffix: str) -> None:
     datamodule = StripesDataModule(label_noise_kind="transition", label_noise_file=str(path), val_size=6)
     datamodule.setup("fit")
     assert torch.equal(datamodule.train_set.labels, (datamodule.train_set.clean_labels + 1) % 3)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("1 0\n0 1\n", r"must hold 3 rows of 3 probabilities, got shape \(2, 2\)"),
-        ("1 0 0\n0 1 0\n0 0 0.5\n", "rows sum to 1"),
-        ("2 -1 0\n0 1 0\n0 0 1\n", ">= 0"),
-        ("nan 0 0\n0 1 0\n0 0 1\n", ">= 0"),
-        ("a b c\n", "must hold numbers"),
-        (None, "does not exist"),
-    ],
-)
-def test_a_wrong_transition_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
-    path = tmp_path / "matrix.txt"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        transition_from_file(path, 3)

@@ -18,7 +18,7 @@ from l2nnn_lightning.training.arguments import DEFAULT_CONFIG
         (["frob"], "unknown part 'frob'"),
         (["step", "--repeats", "1"], "--repeats must be at least 2"),
         (["step", "--threads", "0"], "--threads must be a whole number above 0"),
-        (["step", "--networks", "mlp", "--bounds", "frob"], "unknown bound 'frob'"),
+        (["step", "--networks", "mlp", "--bounds", "frob"], "--bounds: bound must be one of gram,"),
         (["step", "--image_shape", "3,32"], "--image_shape must be channels,height,width"),
         (["step", "--device", "warp"], "--device warp is not available here"),
         (["data", "--epoch_size", "1"], "--epoch_size must be at least --batch_size"),

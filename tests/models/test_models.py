@@ -46,13 +46,13 @@ def test_hard_network_is_nonexpansive(case: Case, scale: float) -> None:
     assert isinstance(quick, PairRule)
     assert rule.constant_KK.dtype == torch.float64
     assert bool((rule.constant_KK <= quick.constant_KK).all())
-    assert float(quick.constant_KK.max()) <= network.gap_lipschitz * (1 + 1e-8)
+    assert float(quick.constant_KK.max()) <= network.head.gap_lipschitz * (1 + 1e-8)
     for image in torch.rand(3, *shape, dtype=torch.float64):
         rows = derivatives(network, image)
         assert 1e-6 < float(rows.norm(dim=1).max()) <= EXACT  # a constant network would prove everything
         assert bool(((rows[:, None] - rows[None, :]).norm(dim=2) <= rule.constant_KK * (1 + 1e-9)).all())
-        if network.gap_lipschitz < 2:
-            assert network.gap_lipschitz == pytest.approx(math.sqrt(2))
+        if network.head.gap_lipschitz < 2:
+            assert network.head.gap_lipschitz == pytest.approx(math.sqrt(2))
             assert jacobian_norm(network, image) <= EXACT
         if network.shares_trunk:
             assert 1e-6 < jacobian_norm(network.trunk, image) <= EXACT
@@ -194,18 +194,13 @@ def test_function_is_kept_at_the_switch_or_left_alone(name: str, bound: str) -> 
         ("cifar_tight", (3, 8, 8), {"channels": [4, 0]}, "widths must be at least 1, got 0"),
         ("cifar_paper", (3, 8, 8), {}, r"crop must be in \[1, 8\] for images of 8x8, got 28"),
         ("cifar_paper", (3, 8, 8), {"crop": 2}, "images of 2x2 are too small for 2 poolings"),
-        ("cifar_paper", (3, 8, 8), {"crop": 8, "kernel_size": 2}, "kernel_size must be odd"),
-        ("cifar_resnet", (3, 8, 8), {"kernel_size": 2}, "kernel_size must be odd, got 2"),
         ("cifar_resnet", (3, 8, 8), {"depth": 0}, "depth must be at least 1 and channels not empty, got 0"),
         ("cifar_resnet", (3, 8, 8), {"channels": [3]}, "maxmin sorts pairs of channels: widths must be even, got 3"),
         ("cifar_resnet", (3, 8, 8), {"t": "pixel"}, "t must be one of block, channel, entry"),
         ("cifar_resnet", (3, 8, 8), {"initial_t": 2.0}, r"the initial t must be in \[0, 1\], got 2.0"),
         ("rows_rnn", (1, 5, 6), {"readout": "first"}, "readout must be one of last, all, got 'first'"),
         ("rows_rnn", (1, 5, 6), {"hidden": []}, "hidden must name at least one recurrent layer"),
-        ("rows_rnn", (1, 5, 6), {"hidden": [5]}, "widths must be even, got 5"),
         ("rows_rnn", (1, 5, 6), {"t": "entry"}, "t must be 'block' or 'channel'"),
-        ("parseval_mnist", (1, 8, 8), {"kernel_size": 4}, "must be odd, got 4"),
-        ("parseval_mnist", (1, 3, 8), {}, "too small for 2 poolings"),
         ("templates", (1, 8, 8), {"templates_per_label": 0}, "templates_per_label must be at least 1"),
         ("templates", (1, 8, 8), {"trunk": "resnet"}, "trunk must be one of identity, conv, got 'resnet'"),
         ("templates", (1, 8, 8), {"trunk": "conv", "channels": 3}, "channels must be even for MaxMin, got 3"),

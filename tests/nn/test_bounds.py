@@ -57,6 +57,8 @@ def test_long_matrices_use_one_gram_matrix_and_stay_above_the_norm(shape):
 def test_bounds_refuse_what_is_no_matrix_in_single_or_double(function, weight):
     with pytest.raises(ValueError, match="weight must be"):
         function(weight)
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        power_bound(torch.ones(1, 2, 2), 0)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,3 @@ def test_zero_rows_have_finite_gradients():
     zero = torch.zeros(1, 3, 4, requires_grad=True)
     power_bound(zero).sum().backward()
     assert zero.grad.isfinite().all()
-
-
-def test_steps_start_at_one():
-    with pytest.raises(ValueError, match="steps must be at least 1"):
-        power_bound(torch.ones(1, 2, 2), 0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from l2nnn_lightning.nn.box_distance import move_in_box
+from l2nnn_lightning.nn.template_radius import move_in_box
 
 
 def problems(count: int, features: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

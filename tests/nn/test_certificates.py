@@ -1,19 +1,24 @@
 """Certificates from logits: never more than the gap allows, and nothing where nothing is proved."""
 
 import math
+from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from made_up_training import make_classifier
 
 from l2nnn_lightning.nn.certificates import (
+    Certificate,
     certify_logits,
     certify_pairs,
     confidence_gap,
     no_certificate,
     round_down,
 )
+from l2nnn_lightning.nn.precision import full_precision
 
 
 def test_radius_by_hand() -> None:
@@ -25,11 +30,39 @@ def test_radius_by_hand() -> None:
         torch.testing.assert_close(radius, torch.tensor([2.0, 1.0], dtype=torch.float64) / constant)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -1e30, 1e-40])
-def test_tie_proves_nothing(value: float) -> None:
-    certificate = certify_logits(torch.full((1, 3), value), 2.0)
-    assert certificate.gap.item() == 0
-    assert certificate.radius.item() == 0
+TOP = torch.finfo(torch.float32).max
+
+
+def certify_equal_pairs(logits: torch.Tensor, constant: float) -> Certificate:
+    return certify_pairs(logits, torch.full((3, 3), constant, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("certify", [certify_logits, certify_equal_pairs])
+@given(
+    st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.sampled_from([1e-3, math.sqrt(2), 2.0]),
+)
+@example([[value] * 3 for value in (0.0, 1.0, -1e30, 1e-40, TOP, -TOP)], 2.0)
+@example([[TOP, -TOP, 0.0], [1e-45, 0.0, 0.0]], 2.0)
+@example(
+    [[3.0, 1.0, 0.0], *([*row] for bad in (math.nan, math.inf, -math.inf) for row in permutations((bad, 3, 1)))], 2.0
+)
+def test_radius_is_finite_and_never_above_the_gap_over_the_constant(
+    certify: Callable[..., Certificate], rows: list[list[float]], constant: float
+) -> None:
+    """What is not finite, and a tie, proves nothing."""
+    label, _, radius = certify(torch.tensor(rows), constant)
+    for row, best, proved in zip(rows, label.tolist(), radius.tolist(), strict=True):
+        assert 0 <= proved <= TOP
+        if not all(map(math.isfinite, row)):
+            assert proved == 0
+            continue
+        first, second, _ = sorted(row, reverse=True)
+        assert row[best] == first
+        # In double precision: what was taken off for rounding pays for the rounding of the division.
+        assert proved * constant <= (first - second) * (1 + 1e-12)
+    if rows[0] == [3.0, 1.0, 0.0]:
+        assert radius[0] > 0.9
 
 
 def test_gap_below_rounding_proves_nothing() -> None:
@@ -38,42 +71,6 @@ def test_gap_below_rounding_proves_nothing() -> None:
     certificate = certify_logits(logits, 2.0)
     assert certificate.gap.item() > 0
     assert certificate.radius.item() == 0
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_logit_that_is_not_finite_proves_nothing(bad: float, place: int) -> None:
-    logits = torch.tensor([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
-    logits[0, place] = bad
-    radius = certify_logits(logits, 2.0).radius
-    assert radius[0] == 0
-    assert radius[1] > 0.9
-
-
-@given(
-    st.lists(
-        st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3),
-        min_size=1,
-        max_size=5,
-    ),
-    st.sampled_from([2.0, math.sqrt(2)]),
-)
-def test_radius_never_exceeds_the_gap_over_the_constant(rows: list[list[float]], constant: float) -> None:
-    label, _, radius = certify_logits(torch.tensor(rows), constant)
-    for row, best, proved in zip(rows, label.tolist(), radius.tolist(), strict=True):
-        others = [value for k, value in enumerate(row) if k != best]
-        assert row[best] == max(row)
-        assert proved >= 0
-        # In double precision: what was taken off for rounding pays for the rounding of the division.
-        assert proved <= (row[best] - max(others)) / constant
-
-
-def test_float32_extremes_do_not_overflow_into_a_proof() -> None:
-    top = torch.finfo(torch.float32).max
-    radius = certify_logits(torch.tensor([[top, -top], [top, top], [-top, -top], [1e-45, 0.0]]), 2.0).radius
-    assert bool(radius[1:].eq(0).logical_or(radius[1:] <= 1e-45).all())
-    assert bool(radius.isfinite().all())
-    assert float(radius[0]) <= top  # the gap, twice as much, is no float32
 
 
 def test_no_certificate_gives_label_and_gap_alone() -> None:
@@ -116,28 +113,12 @@ def test_pair_radius_is_the_exact_distance_of_linear_logits(seed: int, scale: fl
         assert proved >= half / 2 - 1e-4 * scale
 
 
-@given(
-    st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=1, max_size=5),
-    st.sampled_from([0.0, 1e-300, 1e-3, 2.0]),
-)
-def test_pair_radius_is_finite_and_never_above_any_pair(rows: list[list[float]], constant: float) -> None:
-    radius = certify_pairs(torch.tensor(rows), torch.full((3, 3), constant, dtype=torch.float64)).radius
-    for row, proved in zip(rows, radius.tolist(), strict=True):
-        assert 0 <= proved < math.inf
-        if not all(map(math.isfinite, row)):
-            assert proved == 0
-            continue
-        first, second, _ = sorted(row, reverse=True)
-        assert proved * constant <= (first - second) * (1 + 1e-12)
-        if first == second:
-            assert proved == 0
-
-
 def test_equal_rows_prove_what_float32_can_tell_apart_and_no_more() -> None:
-    zero = torch.zeros(2, 2, dtype=torch.float64)
-    radius = certify_pairs(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), zero).radius
-    assert 1e4 < float(radius[0]) < 1e7
-    assert float(radius[1]) == 0
+    for constant in (0.0, 1e-300):
+        constants = torch.full((2, 2), constant, dtype=torch.float64)
+        radius = certify_pairs(torch.tensor([[1.0, 0.0], [1.0, 1.0], [math.nan, 0.0]]), constants).radius
+        assert 1e4 < float(radius[0]) < 1e7
+        assert radius[1:].tolist() == [0, 0]
 
 
 def test_signals_that_cancel_out_in_the_logits_prove_nothing() -> None:
@@ -155,3 +136,21 @@ def test_rounding_down_never_enlarges(value: float) -> None:
     assert bool(rounded.isfinite())
     assert float(rounded) <= value
     assert float(rounded) >= min(value, 3e38) * (1 - 2e-7) - 1e-44
+
+
+# --- precision ---
+
+
+def test_autocast_is_off_inside_and_back_on_outside():
+    a = torch.randn(4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        with full_precision(a.device):
+            assert (a @ a).dtype == torch.float32
+        assert (a @ a).dtype == torch.bfloat16
+
+
+def test_weights_of_half_precision_prove_nothing():
+    model = make_classifier(hard=True)
+    image = torch.rand(3, *model.image_shape)
+    assert float(model.certify(image).radius.max()) > 0
+    assert float(model.bfloat16().certify(image).radius.max()) == 0

@@ -1,10 +1,23 @@
+"""Where weights begin, and how biases follow them when they become hard."""
+
 import pytest
 import torch
 from oracles import affine_norm
 from torch import nn
 
 from l2nnn_lightning.models import ConvL2NNN
-from l2nnn_lightning.nn import LabelwiseLinear, harden, largest_bound, nonexpansive
+from l2nnn_lightning.nn import (
+    LabelwiseLinear,
+    MaxMin,
+    NormPool2d,
+    Residual,
+    ScaledSigmoid,
+    SubtractMean,
+    harden,
+    largest_bound,
+    nonexpansive,
+)
+from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.initialization import dirac_, orthogonal_, principal_
 
 
@@ -73,3 +86,30 @@ def test_dirac_is_the_identity_of_the_shared_channels(inputs, outputs, groups, k
         surplus = y[:, group * each_out + shared : (group + 1) * each_out]
         assert surplus.numel() == 0 or 0 < float(surplus.detach().abs().max()) < 0.3
     assert 0.97 < affine_norm(conv, (inputs, 5, 5)) <= 1 + 1e-6
+
+
+def test_a_single_head_changes_by_one_factor_at_the_switch():
+    net = ConvL2NNN((1, 8, 8), 3, channels=(2,), dense=(5,), head="single").double()
+    for parameter in net.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    before = net(x)
+    torch.testing.assert_close(net.harden() * net(x), before)
+
+
+def test_nothing_is_changed_where_the_function_cannot_be_kept():
+    for layers in (
+        [nonexpansive(nn.Linear(3, 3)), ScaledSigmoid(), nonexpansive(nn.Linear(3, 2))],
+        [nonexpansive(nn.Conv2d(2, 2, 1, groups=2)), nonexpansive(nn.Conv2d(2, 2, 1)), NormPool2d(2)],
+    ):
+        biases = [layer.bias.detach().clone() for layer in layers if hasattr(layer, "bias")]
+        assert keep_biases_in_scale(layers) is None
+        after = [layer.bias for layer in layers if hasattr(layer, "bias")]
+        assert all(torch.equal(a, b) for a, b in zip(biases, after, strict=True))
+
+
+def test_what_comes_before_the_first_layer_may_be_anything():
+    layer = nonexpansive(nn.Linear(4, 4))
+    assert keep_biases_in_scale([SubtractMean(0.5), layer, MaxMin()]) is not None
+    assert keep_biases_in_scale([layer, SubtractMean(0.5)]) is None
+    assert keep_biases_in_scale([Residual(layer)]) is None

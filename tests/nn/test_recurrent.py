@@ -1,6 +1,5 @@
 """Recurrent layers: Lipschitz constants of whole sequences, in both readings, against the full Jacobian."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import affine_norm, jacobian_norm
 from torch import nn
 
-from l2nnn_lightning.nn import MaxMin, Recurrent, TwoSidedReLU, fold, harden, is_hard
+from l2nnn_lightning.nn import MaxMin, Recurrent, TwoSidedReLU, harden
 from l2nnn_lightning.nn.recurrent import LastStep, Reading, RowsAsSteps
 
 EXACT = 1 + 1e-6
@@ -89,21 +88,6 @@ def test_rows_and_last_step_only_rearrange() -> None:
     assert rows[0, 1].tolist() == [4, 5, 6, 7, 16, 17, 18, 19]
     assert affine_norm(RowsAsSteps(), (2, 3, 4)) == pytest.approx(1, abs=1e-12)
     assert torch.equal(LastStep()(rows), rows[:, 2])
-
-
-def test_mode_copies_folding_and_state_keep_the_function() -> None:
-    x = torch.randn(2, 4, 3, dtype=torch.float64)
-    for reading in ("overlapping", "joint"):
-        layer = wild(reading, MaxMin())
-        assert is_hard(layer)
-        assert not is_hard(Recurrent(3, 4, MaxMin(), reading))
-        other = wild(reading, MaxMin())
-        other.load_state_dict(layer.state_dict())
-        twins: list[nn.Module] = [other, copy.deepcopy(layer), fold(layer)]
-        for twin in twins:
-            torch.testing.assert_close(twin(x), layer(x))
-        with nn.utils.parametrize.cached():
-            torch.testing.assert_close(layer(x), layer(x))
 
 
 @pytest.mark.parametrize(

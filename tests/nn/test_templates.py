@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from l2nnn_lightning.nn.template_radius import certify_templates
-from l2nnn_lightning.nn.templates import Templates
+from l2nnn_lightning.nn.templates import Templates, kmeans
 
 
 def made_up(seed: int, labels: int = 3, count: int = 3, features: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -253,3 +253,42 @@ def test_a_dropout_out_of_range_and_a_head_without_templates_are_refused(chance:
         Templates(4, 3, 2, dropout=chance)
     with pytest.raises(ValueError, match="templates_per_label must be at least 1, got 0"):
         Templates(5, 4, 0)
+
+
+# --- k-means ---
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs() -> torch.Tensor:
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    return (centres[:, None] + torch.randn(3, 40, 2, generator=seeded(1))).flatten(0, 1)
+
+
+def test_centres_are_the_means_of_what_is_nearest_to_them() -> None:
+    points = blobs()
+    centres = kmeans(points, 4, seeded(), iterations=50)
+    nearest = torch.cdist(points, centres).argmin(1)
+    for k, centre in enumerate(centres):
+        torch.testing.assert_close(centre, points[nearest == k].mean(0))
+
+
+def test_equal_seeds_give_equal_centres_whatever_the_global_generator_did() -> None:
+    first = kmeans(blobs(), 5, seeded(3))
+    torch.rand(7)
+    assert torch.equal(first, kmeans(blobs(), 5, seeded(3)))
+    assert not torch.equal(first, kmeans(blobs(), 5, seeded(4)))
+
+
+def test_an_iteration_of_thousands_of_points_is_that_of_all_at_once() -> None:
+    points = torch.rand(9000, 3, generator=seeded(2))
+    nearest = torch.cdist(points, kmeans(points, 4, seeded(), iterations=0)).argmin(1)
+    means = torch.stack([points[nearest == k].mean(0) for k in range(4)])
+    torch.testing.assert_close(kmeans(points, 4, seeded(), iterations=1), means)
+
+
+def test_fewer_points_than_centres_are_used_repeatedly() -> None:
+    points = torch.tensor([[1.0], [2.0]])
+    assert kmeans(points, 5, seeded()).flatten().unique().tolist() == [1, 2]

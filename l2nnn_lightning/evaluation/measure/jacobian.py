@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.attacks.guard import undisturbed
+from l2nnn_lightning.attacks.base import undisturbed
 from l2nnn_lightning.data import to_float
 from l2nnn_lightning.evaluation.measure.base import Measure
 from l2nnn_lightning.evaluation.measure.certify import device_of

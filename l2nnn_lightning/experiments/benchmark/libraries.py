@@ -72,6 +72,6 @@ def _libraries(bounds: list[str]) -> Iterator[tuple[str, Layer, Layer]]:
 
 def _ours(bound: str) -> tuple[Layer, Layer]:
     return (
-        lambda i, o: nonexpansive(_conv(i, o), bound),  # type: ignore[arg-type]
-        lambda i, o: nonexpansive(nn.Linear(i, o), bound),  # type: ignore[arg-type]
+        lambda i, o: nonexpansive(_conv(i, o), bound),
+        lambda i, o: nonexpansive(nn.Linear(i, o), bound),
     )

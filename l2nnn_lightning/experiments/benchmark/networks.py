@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from l2nnn_lightning.data import Batch
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.models import NETWORKS, NetworkFactory
-from l2nnn_lightning.nn.scaling import Bound
+from l2nnn_lightning.nn.scaling import find_bound
 from l2nnn_lightning.training.classifier import L2NNNClassifier
 from l2nnn_lightning.training.paper_loss import PaperLoss
 
@@ -33,8 +33,10 @@ def network_builders(
         shape = _image_shape(options.image_shape or ("3,32,32" if name.startswith("cifar") else "1,28,28"))
         if name not in NETWORKS:
             raise UserError(f"unknown network {name!r}: --networks takes {', '.join(NETWORKS)}")
-        if bound not in get_args(Bound):
-            raise UserError(f"unknown bound {bound!r}: --bounds takes {', '.join(get_args(Bound))}")
+        try:
+            find_bound(bound)
+        except ValueError as error:
+            raise UserError(f"--bounds: {error}") from error
         yield f"{name}, {bound}", partial(_build, name, bound, shape, device), shape
 
 

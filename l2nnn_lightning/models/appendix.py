@@ -1,22 +1,24 @@
-"""A nonexpansive residual network, for CIFAR-10 and images of any other size (appendix A.3)."""
+"""The networks of the appendix: residual blocks (A.3), and an image that is read row by row (A.4)."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from l2nnn_lightning.models.base import ImageShape
-from l2nnn_lightning.models.l2nnn import L2NNN
-from l2nnn_lightning.models.options import Activation, activation_of, check_kernel
+from l2nnn_lightning.models.l2nnn import L2NNN, Activation, activation_of, check_choice, check_kernel, dense_layers
 from l2nnn_lightning.nn.heads import MultiHead
 from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.pooling import PixelUnshuffle
+from l2nnn_lightning.nn.recurrent import LastStep, Reading, Recurrent, RowsAsSteps
 from l2nnn_lightning.nn.residual import Residual, SharedOver
 
-__all__ = ["ResNetL2NNN"]
+__all__ = ["ResNetL2NNN", "RowsRNN"]
+
+Readout = Literal["last", "all"]
 
 
 class ResNetL2NNN(L2NNN):
@@ -25,11 +27,9 @@ class ResNetL2NNN(L2NNN):
     A stage regroups 2x2 pixels into channels, applies one convolution and the activation, then ``depth`` blocks (9),
     (10) whose branch is convolution, activation, convolution. Kernels begin as the identity: what a stage's first
     activation gives is sorted (or not negative), the branch hands it on unchanged, and so does the block, for any t.
+    Sides that are no multiple of ``2 ** len(channels)`` are padded with zeros, which keeps every distance.
 
     Args:
-        image_shape: (channels, height, width) of the images; sides that are no multiple of ``2 ** len(channels)`` are
-            padded with zeros, which keeps every distance.
-        num_labels: the number K of labels.
         channels: filters of each stage's first convolution; two-sided ReLU doubles the channels of its blocks.
         depth: residual blocks a stage.
         kernel_size: the odd kernel size, at stride 1 with "same" zero padding.
@@ -44,9 +44,6 @@ class ResNetL2NNN(L2NNN):
         mean: what is subtracted from the images, one number or one per channel (A.5).
         bound: the bound of every layer.
         **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
-
-    Raises:
-        ValueError: if an option is out of range.
     """
 
     def __init__(
@@ -94,9 +91,59 @@ class ResNetL2NNN(L2NNN):
                 layers.append(Residual(nn.Sequential(*branch), t, shape, initial=initial_t, shared=shared_t))
         layers.append(nn.Flatten())
         features *= rows * columns
-        for outputs in dense:
-            layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
-            features = outputs * widening
+        stack, features = dense_layers(features, dense, build, widening, bound)
         head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
-        super().__init__(nn.Sequential(*layers), head, **options)
+        super().__init__(nn.Sequential(*layers, *stack), head, **options)
         dirac_(self)
+
+
+class RowsRNN(L2NNN):
+    """Recurrent layers over an image's rows, shared dense layers and a stack per label.
+
+    Each logit is nonexpansive in the whole image. A layer whose outputs are all used is read as one L2NNN that gives
+    all time steps; where only the last step of the last layer is used, that layer is read as overlapping L2NNNs, one a
+    step, and loses nothing at a split.
+
+    Args:
+        hidden: outputs of each recurrent layer's weight.
+        readout: classify the last state, or all states.
+        t: whether a recurrent layer's states share one t, or each entry has its own.
+        dense: outputs of each shared dense layer.
+        head_hidden: outputs of each inner layer of a label's stack.
+        head_bias: whether each logit adds a bias.
+        activation: the nonlinearity of the trunk.
+        bound: the bound of every layer.
+        **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_labels: int,
+        *,
+        hidden: Sequence[int] = (128,),
+        readout: Readout = "all",
+        t: Literal["block", "channel"] = "channel",
+        dense: Sequence[int] = (128,),
+        head_hidden: Sequence[int] = (),
+        head_bias: bool = True,
+        activation: Activation = "maxmin",
+        bound: Bound = "operator_columns",
+        **options: Any,
+    ) -> None:
+        check_choice("readout", readout, Readout)
+        if not hidden:
+            raise ValueError("hidden must name at least one recurrent layer")
+        build, widening = activation_of(activation, (*hidden, *dense))
+        channels, height, width = image_shape
+        layers: list[nn.Module] = [RowsAsSteps()]
+        features = channels * width
+        for i, outputs in enumerate(hidden):
+            reading: Reading = "overlapping" if readout == "last" and i == len(hidden) - 1 else "joint"
+            layers.append(Recurrent(features, outputs, build(), reading, t=t, bound=bound))
+            features = outputs * widening
+        layers.append(LastStep() if readout == "last" else nn.Flatten())
+        features *= 1 if readout == "last" else height
+        stack, features = dense_layers(features, dense, build, widening, bound)
+        head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
+        super().__init__(nn.Sequential(*layers, *stack), head, **options)
