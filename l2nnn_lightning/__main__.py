@@ -36,11 +36,7 @@ _COMMANDS = {
     ),
     "demo": ("", "experiments.demo:run_demo", "train on embedded digits and evaluate"),
     "study": ("", "experiments.study.run:run_study", "the paper's tables"),
-    "benchmark": (
-        "",
-        "experiments.benchmark.run:run_benchmark",
-        "what things cost, as ratios",
-    ),
+    "benchmark": ("", "experiments.benchmark.run:run_benchmark", "what things cost, as ratios"),
     "dashboard": (
         "evaluation.options:dashboard_options",
         "evaluation.tracking.dashboard:run_dashboard",
@@ -59,11 +55,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         width = max(map(len, _COMMANDS))
         lines = [f"  {name:<{width}}  {what}" for name, (_, _, what) in _COMMANDS.items()]
-        print(
-            "\n".join(
-                ["usage: python -m l2nnn_lightning COMMAND [options]", "", *lines, "", "COMMAND --help: its options"]
-            )
-        )
+        usage = "usage: python -m l2nnn_lightning COMMAND [options]"
+        print(usage, "", *lines, "", "COMMAND --help: its options", sep="\n")
         return 0 if given else 2
     if given[0] not in _COMMANDS:
         nearest = difflib.get_close_matches(given[0], _COMMANDS, n=1)

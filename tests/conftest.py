@@ -42,6 +42,13 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another folder than the checkout, and no run folder inherited."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("L2NNN_RUN_DIR", raising=False)
+
+
+@pytest.fixture
 def terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Terminal:
     """What the commands print."""
     return Terminal(capfd, caplog)

@@ -53,46 +53,32 @@ def write_image_folder(root: Path, count: int = 60) -> Path:
     return root
 
 
+def part(name: str, **options: Any) -> dict[str, Any]:
+    """A class of the package and its options, as a config has them."""
+    return {"class_path": f"l2nnn_lightning.{name}", "init_args": options}
+
+
 def config(images: Path, **changes: Any) -> dict[str, Any]:
     """A config of four epochs of four steps, hard after two.
 
     ``changes`` are dotted keys without ``init_args``, such as ``data__augment`` or ``model__network__dense``.
     """
-    values: dict[str, Any] = {
-        "model": {
-            "class_path": "l2nnn_lightning.L2NNNClassifier",
-            "init_args": {
-                "network": {
-                    "class_path": "l2nnn_lightning.models.ConvL2NNN",
-                    "init_args": {"channels": [], "dense": [6]},
-                },
-                "optimizer": {
-                    "class_path": "l2nnn_lightning.training.optimizers.ScaledAdam",
-                    "init_args": {"lr": 0.01},
-                },
-                "scheduler": {
-                    "class_path": "l2nnn_lightning.training.schedule.CosineAfterSwitch",
-                    "init_args": {"warmup_steps": 2},
-                },
-            },
-        },
-        "data": {
-            "class_path": "l2nnn_lightning.data.ImageFolderDataModule",
-            "init_args": {"root": str(images), "channels": 1, "batch_size": 10, "val_size": 8},
-        },
-        "trainer": {
-            "max_epochs": 4,
-            "accelerator": "cpu",
-            "callbacks": [
-                {"class_path": "l2nnn_lightning.training.callbacks.HardScalingSwitch", "init_args": {"switch_epoch": 2}}
-            ],
-        },
+    model = {
+        "network": part("models.ConvL2NNN", channels=[], dense=[6]),
+        "optimizer": part("training.optimizers.ScaledAdam", lr=0.01),
+        "scheduler": part("training.schedule.CosineAfterSwitch", warmup_steps=2),
     }
-    for key, value in changes.items():
-        *path, name = key.split("__")
+    callbacks = [part("training.callbacks.HardScalingSwitch", switch_epoch=2)]
+    values: dict[str, Any] = {
+        "model": part("L2NNNClassifier", **model),
+        "data": part("data.ImageFolderDataModule", root=str(images), channels=1, batch_size=10, val_size=8),
+        "trainer": {"max_epochs": 4, "accelerator": "cpu", "callbacks": callbacks},
+    }
+    for keys, value in changes.items():
+        *path, name = keys.split("__")
         place = values
-        for part in path:
-            place = place[part] if part == "trainer" else place[part]["init_args"]
+        for key in path:
+            place = place[key] if key == "trainer" else place[key]["init_args"]
         place[name] = value
     return values
 

@@ -1,4 +1,4 @@
-"""The house: imports point down, rooms are small, and commands start without anything heavy."""
+"""The house: imports point down, rooms are small, and commands answer mistakes at once and in one line."""
 
 import ast
 import re
@@ -8,8 +8,10 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from terminal import Terminal
 
-from l2nnn_lightning.__main__ import _COMMANDS
+from l2nnn_lightning import __version__
+from l2nnn_lightning.__main__ import _COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "l2nnn_lightning"
@@ -86,14 +88,45 @@ def test_the_package_alone_imports_nothing_of_it() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60, cwd=ROOT) == "\n"
 
 
-@pytest.mark.parametrize("command", _COMMANDS)
-@pytest.mark.parametrize("option", ["--help", "--no_such_option"])
-def test_commands_answer_without_torch(command: str, option: str) -> None:
-    code = f"""
-import contextlib, io, sys
+#: Command lines that need nothing but the standard library and jsonargparse, with their exit codes.
+LIGHT = [
+    (["--version"], 0),
+    (["--help"], 0),
+    ([], 2),
+    (["trian"], 2),
+    (["train", "--help"], 0),
+    (["train", "--confg", "a.yaml"], 2),
+    (["train", "--model.omega", "1"], 2),
+    (["train", "test"], 2),
+    *(([command, option], code) for command in _COMMANDS for option, code in (("--help", 0), ("--no_such_option", 2))),
+]
+
+
+def test_help_and_mistakes_import_nothing_heavy() -> None:
+    """Importing torch takes longer than everything else that these do."""
+    program = f"""
+import sys
 from l2nnn_lightning.__main__ import main
-with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-    main(["{command}", "{option}"])
-print(*sys.modules)"""
-    loaded = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60, cwd=ROOT)
-    assert not {"torch", "pytorch_lightning", "numpy", "pandas"} & set(loaded.split())
+for args, expected in {LIGHT}:
+    try:
+        code = main(args)
+    except SystemExit as end:
+        code = end.code
+    assert code == expected, (args, code)
+    heavy = {{"torch", "numpy", "pytorch_lightning", "lightning_fabric", "pandas", "PIL"}} & set(sys.modules)
+    assert not heavy, (args, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"l2nnn-lightning {__version__}\nusage: python -m l2nnn_lightning COMMAND")
+    assert done.stderr.splitlines()[:4] == [
+        "error: there is no command 'trian': did you mean train?",
+        "error: there is no option --confg: did you mean --config?",
+        "error: --model.omega has moved: use --model.objective.omega",
+        "error: train.py has no command 'test': use 'fit', or nothing; evaluate with evaluate.py",
+    ]
+
+
+@pytest.mark.parametrize(("given", "meant"), [("evalute", "did you mean evaluate?"), ("xyz", "choose one of train, ")])
+def test_mistyped_command_is_refused_in_one_line(terminal: Terminal, given: str, meant: str) -> None:
+    assert meant in terminal.error_line(main, given, "--anything")

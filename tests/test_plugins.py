@@ -1,4 +1,6 @@
-"""Everything a training is made of may come from outside the package, by its class_path and without registration."""
+"""A network with its own rule, a schedule and a data set from outside the package, by class_path; the examples of
+``docs/extending.md``, which ``test_pages_true.py`` runs, are the rest.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -19,13 +21,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PLUGINS = '''
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from l2nnn_lightning.data import ImageDataModule, LinfAttack
 from l2nnn_lightning.models import Network
 from l2nnn_lightning.nn import nonexpansive
 from l2nnn_lightning.nn.certificates import GapRule, NothingProved
-from l2nnn_lightning.training.objectives import Objective
 
 
 class OneLayer(Network):
@@ -43,30 +43,6 @@ class OneLayer(Network):
 
     def rule(self, *, quick=False):
         return GapRule(2**0.5 * self.scale) if self.is_hard else NothingProved()
-
-
-class SquaredError(Objective):
-    def __init__(self, num_labels, target: float = 1.0):
-        super().__init__()
-        self.num_labels, self.target = num_labels, target
-
-    def terms(self, logits_BK, label_B):
-        wanted = self.target * F.one_hot(label_B, self.num_labels)
-        return {"loss": (logits_BK - wanted).square().mean()}
-
-
-class SignDescent(torch.optim.Optimizer):
-    def __init__(self, params, lr: float = 0.01):
-        super().__init__(params, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        loss = None if closure is None else torch.enable_grad()(closure)()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter -= group["lr"] * parameter.grad.sign()
-        return loss
 
 
 class Halving(torch.optim.lr_scheduler.LRScheduler):
@@ -122,9 +98,8 @@ def part(name: str, **options: object) -> dict[str, object]:
 
 def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {
-        "network": part("OneLayer", scale=2.0),
-        "objective": part("SquaredError", target=0.8),
-        "optimizer": part("SignDescent", lr=0.02),
+        "network": part("OneLayer", scale=3.0),
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.02}},
         "scheduler": part("Halving", every=10),
     }
     values = {
@@ -137,10 +112,12 @@ def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: p
         },
     }
     Path("mine.yaml").write_text(yaml.safe_dump(values))
-    assert train(["--config", "mine.yaml", "--model.objective.target", "0.7", "--run_dir", "run"]) == 0
+    assert train(["--config", "mine.yaml", "--model.network.scale", "2", "--run_dir", "run"]) == 0
     last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
-    model["objective"] = part("SquaredError", target=0.7)
-    assert {name: last["hyper_parameters"][name] for name in model} == model
+    assert {name: last["hyper_parameters"][name] for name in ("network", "scheduler")} == {
+        "network": part("OneLayer", scale=2.0),
+        "scheduler": model["scheduler"],
+    }
     assert last["l2nnn_lightning"]["data"]["name"] == "made_up_plugins.Squares"
     assert last["optimizer_states"][0]["param_groups"][0]["lr"] == 0.02 * 0.5 ** (24 // 10)
 
@@ -162,6 +139,7 @@ def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: p
     for untrusted in (best.classifier, best.datamodule):
         with pytest.raises(UserError, match="to trust that, set L2NNN_TRUST=made_up_plugins"):
             untrusted()
-    monkeypatch.setenv("L2NNN_TRUST", "made_up_plugins")
+    assert "made_up_plugins" not in sys.modules  # nothing of it was run
+    monkeypatch.setenv("L2NNN_TRUST", "other_package,made_up_plugins")
     assert torch.equal(best.classifier().certify(images).radius, certificate.radius)
     assert train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs", "9"]) == 0

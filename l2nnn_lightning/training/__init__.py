@@ -2,22 +2,11 @@
 
 from importlib import import_module
 
-# Where the names for configs live; imported on first use, so that a typo is answered without torch.
-_NAMES = {
-    "Classifier": "classifier",
-    "CosineAfterSwitch": "schedule",
-    "CrossEntropy": "objectives",
-    "Objective": "objectives",
-    "OffsetCrossEntropy": "objectives",
-    "PaperLoss": "paper_loss",
-    "RadiusHinge": "objectives",
-    "RadiusSigmoid": "objectives",
-    "ScaledAdam": "optimizers",
-}
-
 
 def __getattr__(name: str) -> object:
-    """Import a name on first use."""
-    if name in _NAMES:
-        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+    """Import a name for configs on first use, so that a typo is answered without torch."""
+    for module in ("classifier", "objectives", "optimizers", "paper_loss", "schedule") if name[:1].isupper() else ():
+        found = import_module(f"{__name__}.{module}")
+        if name in found.__all__:
+            return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

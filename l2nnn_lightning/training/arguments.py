@@ -1,6 +1,7 @@
 """What can be said of the command line of ``train.py`` before anything heavy is imported."""
 
 import difflib
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
@@ -35,30 +36,11 @@ A class of your own is named by its path, my_package.MyNetwork. Evaluate a run w
 python evaluate.py --ckpt_path RUN/checkpoints/last.ckpt
 """
 
-_KNOWN = (
-    "--config",
-    "-c",
-    "--run_dir",
-    "--ckpt_path",
-    "--best_metric",
-    "--compile",
-    "--seed_everything",
-    "--print_config",
-    "--model",
-    "--data",
-    "--trainer",
-    "--help",
-    "-h",
-)
+_KNOWN = sorted(set(re.findall(r"--\w+", HELP)))
 #: Where the flat arguments of version 0.1.0 are now, below ``model``.
 MOVED: Mapping[str, str] = {
-    **{
-        name: f"objective.{name}"
-        for name in (
-            *("gamma", "omega", "omega_late", "late", "z", "u", "v", "train_v", "adversarial_terms"),
-            *("offset", "temperature", "margin"),
-        )
-    },
+    **{name: f"objective.{name}" for name in ("gamma", "omega", "omega_late", "late", "z", "u", "v", "train_v")},
+    **{name: f"objective.{name}" for name in ("adversarial_terms", "offset", "temperature", "margin")},
     "margin_in_box": "objective.in_box",
     "schedule": "scheduler.shape",
     "warmup_steps": "scheduler.warmup_steps",
@@ -81,21 +63,17 @@ def check_arguments(args: Sequence[str]) -> None:
         SystemExit: once help has been given.
     """
     if args and not args[0].startswith("-") and args[0] != "fit":
-        raise ArgumentError(
-            None, f"train.py has no command {args[0]!r}: use 'fit', or nothing; evaluate with evaluate.py"
-        )
+        said = f"train.py has no command {args[0]!r}: use 'fit', or nothing; evaluate with evaluate.py"
+        raise ArgumentError(None, said)
     if args in (["--help"], ["-h"]):
         print(HELP, end="")
         sys.exit(0)
-    for arg in args:
-        if not arg.startswith("--"):
-            continue
+    for arg in (arg for arg in args if arg.startswith("--")):
         name = arg.partition("=")[0]
         head, _, rest = name.partition(".")
         if head.rstrip("+") not in _KNOWN:
-            nearest = (
-                [f"--model.{MOVED[head[2:]]}"] if head[2:] in MOVED else difflib.get_close_matches(head, _KNOWN, 1)
-            )
+            moved = [f"--model.{MOVED[head[2:]]}"] if head[2:] in MOVED else []
+            nearest = moved or difflib.get_close_matches(head, _KNOWN, 1)
             meant = f": did you mean {nearest[0]}{name[len(head) :]}?" if nearest else "; see train.py --help"
             raise ArgumentError(None, f"there is no option {name}{meant}")
         old, _, more = rest.removeprefix("init_args.").partition(".")

@@ -1,28 +1,42 @@
 """What our checkpoints hold: read without executing anything, and every way of being broken said in one line."""
 
+import hashlib
+import json
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from l2nnn_lightning.data import ImageDataModule, build_datamodule
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.factories import build, check_trusted
-from l2nnn_lightning.training.weights_file import SUFFIX, read_weights
 
-__all__ = ["Checkpoint", "load_pretrained", "pretrained_names", "pretrained_path", "run_folder_of"]
+__all__ = [
+    "SUFFIX",
+    "Checkpoint",
+    "card_path",
+    "load_pretrained",
+    "pretrained_names",
+    "pretrained_path",
+    "run_folder_of",
+    "sha256",
+    "write_weights",
+]
 
+#: Of a whole classifier in one safetensors file with a JSON card beside it.
+SUFFIX = ".safetensors"
+#: The entry with what only we write, in a checkpoint and in a safetensors file.
+_OURS = "l2nnn_lightning"
 #: The folder of the trained classifiers that come with the package.
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-
-_CLASSIFIERS: dict[str, type[Classifier]] = {
-    kind.__name__: kind for kind in (L2NNNClassifier, OrdinaryClassifier, Classifier)
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Checkpoint:
         """
         path = (None if Path(path).exists() else pretrained_path(str(path))) or Path(path)
         if path.suffix == SUFFIX:
-            return cls(path, read_weights(path))
+            return cls(path, _read_weights(path))
         if path.is_dir():
             raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path / 'checkpoints/best.ckpt'}")
         if not path.is_file():
@@ -65,7 +79,7 @@ class Checkpoint:
             ) from error
         except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged or no checkpoint: use another one, such as last.ckpt") from error
-        parts = ("state_dict", "hyper_parameters", "l2nnn_lightning")
+        parts = ("state_dict", "hyper_parameters", _OURS)
         if not isinstance(contents, dict) or not all(isinstance(contents.get(part), dict) for part in parts):
             raise UserError(f"{path} is not a checkpoint of l2nnn_lightning: it was written by something else")
         return cls(path, contents)
@@ -81,9 +95,10 @@ class Checkpoint:
         Raises:
             UserError: if the checkpoint does not fit its own description.
         """
-        name = str(self.contents["l2nnn_lightning"].get("classifier"))
+        name = str(self.contents[_OURS].get("classifier"))
+        path = name if "." in name else f"{Classifier.__module__}.{name}"
         try:
-            kind = _CLASSIFIERS.get(name) or build({"class_path": name}, Classifier).func  # type: ignore[attr-defined]
+            kind: type[Classifier] = build({"class_path": path}, Classifier).func  # type: ignore[attr-defined]
             return kind.from_contents(self.contents).eval()
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise UserError(f"{self.path} does not fit its network: {' '.join(str(error).split())[:250]}") from error
@@ -98,7 +113,7 @@ class Checkpoint:
         Raises:
             UserError: if it is not known, or does not fit the network.
         """
-        described = self.contents["l2nnn_lightning"].get("data")
+        described = self.contents[_OURS].get("data")
         if name is not None and (described is None or described["name"] != name):
             described = {"name": name, "init_args": {}}
         if described is None:
@@ -121,7 +136,7 @@ class Checkpoint:
     def label_names(self) -> list[str]:
         """Find the names of the labels in the checkpoint or ask the data set; else number them."""
         count: int = self.contents["hyper_parameters"]["num_labels"]
-        names: list[str] = self.contents["l2nnn_lightning"].get("label_names") or []
+        names: list[str] = self.contents[_OURS].get("label_names") or []
         if not names:
             try:
                 names = list(self.datamodule().label_names)
@@ -129,14 +144,11 @@ class Checkpoint:
                 names = []
         return names if len(names) == count else [str(label) for label in range(count)]
 
-    def check_resumable(self, classifier: Classifier) -> None:
-        """Refuse to resume a training without its state, or of another network.
-
-        Args:
-            classifier: what is about to be trained.
+    def check_resumable(self, classifier: Classifier) -> int:
+        """Return the step that a training of a classifier goes on from.
 
         Raises:
-            UserError: if the checkpoint cannot be resumed from.
+            UserError: if the checkpoint holds no state of a training, or another network.
         """
         if not {"global_step", "optimizer_states", "loops"} <= set(self.contents):
             raise UserError(f"{self.path} holds weights only: resume from a full checkpoint, such as last.ckpt")
@@ -146,6 +158,7 @@ class Checkpoint:
         )
         if mine != saved:
             raise UserError(f"{self.path} was written by another network: resume with the config of its own run")
+        return int(self.contents["global_step"])
 
 
 def run_folder_of(path: str | Path) -> Path | None:
@@ -165,10 +178,7 @@ def pretrained_path(name: str) -> Path | None:
 
 
 def load_pretrained(name: str) -> Classifier:
-    """Load a pretrained classifier by name, in evaluation mode on the CPU.
-
-    Args:
-        name: one of :func:`pretrained_names`.
+    """Load one of :func:`pretrained_names`, in evaluation mode on the CPU.
 
     Raises:
         UserError: if there is none of this name, or its file is damaged.
@@ -177,3 +187,64 @@ def load_pretrained(name: str) -> Classifier:
     if path is None:
         raise UserError(f"there is no pretrained classifier {name!r}: choose from {', '.join(pretrained_names())}")
     return Checkpoint.read(path).classifier()
+
+
+def write_weights(path: Path, checkpoint: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Write what rebuilds a classifier: the raw weights, the hard flags and, in the header, the description.
+
+    Raw weights are kept, not scaled ones: the bounds are computed anew from what was read, so certificates are exact
+    for the weights in the file, whatever their rounding.
+
+    Args:
+        path: the file.
+        checkpoint: the contents of a checkpoint.
+        dtype: of raw weights, float16 to halve the file or float32; everything else stays as it is.
+
+    Raises:
+        UserError: if a weight is too large for ``dtype``.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in checkpoint["state_dict"].items():
+        is_raw = tensor.is_floating_point() and tensor.dim() > 1
+        tensors[name] = (tensor.to(dtype) if is_raw else tensor).detach().clone().contiguous()
+        if is_raw and not torch.isfinite(tensors[name]).all():
+            raise UserError(f"{name} holds numbers that are too large for {dtype}: use --weights float32")
+    description = {part: checkpoint[part] for part in ("hyper_parameters", _OURS)}
+    path.write_bytes(save(tensors, {_OURS: json.dumps(description, sort_keys=True)}))
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """Read a file of :func:`write_weights` as the contents of a checkpoint, once its card's sha256 has been checked."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    if _read_card(path).get("sha256") != sha256(path):
+        raise UserError(f"{path} is not the file that {card_path(path).name} describes (sha256): fetch it again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {})[_OURS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged or holds no classifier of l2nnn_lightning") from error
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return {"state_dict": state, **description}
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    card = card_path(path)
+    if not card.is_file():
+        raise UserError(f"there is no card {card}: it comes with {path.name} and holds its sha256")
+    try:
+        return dict(json.loads(card.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{card} is damaged: fetch it again") from error
+
+
+def card_path(path: Path) -> Path:
+    """Return where the card of an exported file is: beside it, with ``.json`` added."""
+    return path.with_name(path.name + ".json")
+
+
+def sha256(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -83,8 +83,8 @@ class Classifier(pl.LightningModule):
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_labels, self.radii = num_labels, tuple(radii)
         given: Sequence[Any] = (network, objective, optimizer, scheduler)
-        plain = {"image_shape": list(image_shape), "num_labels": num_labels, "radii": list(radii)}
         described = {name: describe(factory) for name, factory in zip(_FACTORIES, given, strict=True)}
+        plain = {"image_shape": list(image_shape), "num_labels": num_labels, "radii": list(radii)}
         self.save_hyperparameters({**described, **plain, "penalty_weight": penalty_weight})
         self.network = network(self.image_shape, num_labels)
         self.objective: Objective = objective(num_labels)
@@ -111,10 +111,9 @@ class Classifier(pl.LightningModule):
     def from_contents(cls, checkpoint: Mapping[str, Any], **changes: Any) -> Self:
         """Build a classifier from what ``torch.load`` gives; a ValueError where it names what is not trusted."""
         checkpoint = upgrade(checkpoint)
-        options = dict(checkpoint["hyper_parameters"])
-        for name, kind in _FACTORIES.items():
-            options[name] = build(options[name], kind)
-        classifier = cls(**{**options, **changes})
+        options = checkpoint["hyper_parameters"]
+        factories = {name: build(options[name], kind) for name, kind in _FACTORIES.items()}
+        classifier = cls(**{**options, **factories, **changes})
         classifier.load_state_dict(checkpoint["state_dict"])
         classifier.on_load_checkpoint(dict(checkpoint))
         return classifier
@@ -213,15 +212,14 @@ class Classifier(pl.LightningModule):
         """Predict and prove."""
         return self.certify(batch.image)
 
-    def on_validation_epoch_end(self, stage: str = "val") -> None:
+    def on_validation_epoch_end(self) -> None:
         """Log the metrics of the epoch."""
+        stage = "test" if self.trainer.testing else "val"
         for name, value in self.evaluated.compute().items():
             self.log(f"{stage}/{name}", value, prog_bar=name in ("accuracy", "gap_mean"))
         self.evaluated.reset()
 
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the epoch."""
-        self.on_validation_epoch_end("test")
+    on_test_epoch_end = on_validation_epoch_end
 
     def _penalise(self, terms: dict[str, Tensor], is_soft: bool) -> None:
         if is_soft:

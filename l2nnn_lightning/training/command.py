@@ -23,11 +23,16 @@ from l2nnn_lightning.data import ImageDataModule
 from l2nnn_lightning.data.errors import LostProcessError, UserError
 from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint
-from l2nnn_lightning.training.checkpoint_io import AtomicCheckpointIO
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.explain import explain
-from l2nnn_lightning.training.run_folder import RunLogger, check_free, is_first_process, new_run_folder
+from l2nnn_lightning.training.run_folder import (
+    AtomicCheckpointIO,
+    RunLogger,
+    check_free,
+    is_first_process,
+    new_run_folder,
+)
 
 __all__ = ["TrainCLI", "run_training"]
 
@@ -52,17 +57,13 @@ _LOST_CONTACT = re.compile(r"gloo|Connection (closed|reset|refused)|remote proce
 def run_training(args: Sequence[str]) -> None:
     """Run ``train.py [fit] --config FILE [overrides]``.
 
-    Args:
-        args: the command line.
-
     Raises:
         UserError: for bad input, in one line, before anything is written.
         LostProcessError: if another process of the training is gone.
         SystemExit: on Ctrl-C or SIGTERM, once the run folder and how to resume have been named.
     """
-    args = list(args)
     check_arguments(args)
-    args = args[1:] if args[:1] == ["fit"] else args
+    args = list(args[1:] if args[:1] == ["fit"] else args)
     configs = option_values(args, "--config", "-c")
     if not configs and not {"-h", "--help"} & set(args):
         configs = [_default_config(args)]
@@ -98,10 +99,11 @@ class TrainCLI(LightningCLI):
     """
 
     model: Classifier
+    checkpoint: Checkpoint | None
 
     def __init__(self, args: Sequence[str], name: str) -> None:
         self.name = name
-        self.checkpoint: Checkpoint | None = None
+        quiet = {"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 50}
         super().__init__(
             Classifier,
             ImageDataModule,
@@ -115,31 +117,17 @@ class TrainCLI(LightningCLI):
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"exit_on_error": False, "prog": "train.py", "allow_abbrev": False},
-            trainer_defaults={
-                "max_epochs": 10,
-                "num_sanity_val_steps": 0,
-                "use_distributed_sampler": False,
-                "enable_model_summary": False,
-                "log_every_n_steps": 50,
-            },
+            trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, **quiet},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder and the checkpoint; fill the model's shapes from the data."""
+        best = "what best.ckpt is best in (default: val/radius_mean, or val/accuracy where nothing is proved)"
+        backend = "compile the network: true, or the name of a torch.compile backend"
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run folder, else runs/NAME/VERSION")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="the checkpoint to resume from")
-        parser.add_argument(
-            "--best_metric",
-            type=str | None,
-            default=None,
-            help="what best.ckpt is best in (default: val/radius_mean, or val/accuracy where nothing is proved)",
-        )
-        parser.add_argument(
-            "--compile",
-            type=bool | str,
-            default=False,
-            help="compile the network: true, or the name of a torch.compile backend",
-        )
+        parser.add_argument("--best_metric", type=str | None, default=None, help=best)
+        parser.add_argument("--compile", type=bool | str, default=False, help=backend)
         parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
         parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
@@ -147,14 +135,10 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find the run folder, before anything is built or written."""
         config: Namespace = self.config
-        folder = Path(config.run_dir) if config.run_dir else None
-        if config.ckpt_path is not None:
-            self.checkpoint = Checkpoint.read(config.ckpt_path)
-            resumed = self.checkpoint.run_folder
-            folder = folder or resumed
-            is_new = folder is not None and (resumed is None or folder.resolve() != resumed.resolve())
-        else:
-            is_new = folder is not None
+        self.checkpoint = None if config.ckpt_path is None else Checkpoint.read(config.ckpt_path)
+        resumed = None if self.checkpoint is None else self.checkpoint.run_folder
+        folder = Path(config.run_dir) if config.run_dir else resumed
+        is_new = folder is not None and (resumed is None or folder.resolve() != resumed.resolve())
         # The other processes may look when the first has begun to write.
         if folder is not None and is_new and is_first_process():
             check_free(folder)
@@ -164,33 +148,23 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the run folder's files and callbacks before the user's own."""
         config = self.config_init.trainer
-        loggers = [logger for logger in _listed(config.logger) if isinstance(logger, pl.loggers.Logger)]
-        theirs = [callback for callback in _listed(config.callbacks) if callback is not None]
         metric = self.config.best_metric or ("val/radius_mean" if self.model.network.can_prove else "val/accuracy")
         checkpoints = self.run_folder / "checkpoints"
-        resumed_at: int | None = None
-        if self.checkpoint is not None:
-            self.checkpoint.check_resumable(self.model)
-            resumed_at = self.checkpoint.contents["global_step"]
-        ours: list[pl.Callback] = [
-            EpochSeed(int(self.config.seed_everything)),
-            EpochLines(),
-            BestCheckpoint(checkpoints, metric),
-            LastCheckpoint(checkpoints),
-        ]
-        plugins = [plugin for plugin in _listed(config.plugins) if plugin is not None]
+        resumed_at = None if self.checkpoint is None else self.checkpoint.check_resumable(self.model)
+        is_watched = sys.stdout.isatty()
+        ours = [EpochSeed(int(self.config.seed_everything)), EpochLines()]
+        ours += [BestCheckpoint(checkpoints, metric), LastCheckpoint(checkpoints)]
+        ours += [RichProgressBar()] if is_watched else []
+        plugins = _listed(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         _compile(self.model, self.config.compile)
-        if sys.stdout.isatty():
-            ours.append(RichProgressBar())
-        else:
-            kwargs["enable_progress_bar"] = False
         return super().instantiate_trainer(
-            logger=[RunLogger(self.run_folder, resumed_at), *loggers],
-            callbacks=theirs + ours,
+            logger=[RunLogger(self.run_folder, resumed_at), *_listed(config.logger)],
+            callbacks=_listed(config.callbacks) + ours,
             default_root_dir=str(self.run_folder),
             plugins=plugins,
+            enable_progress_bar=is_watched,
             **kwargs,
         )
 
@@ -260,7 +234,8 @@ def _default_config(args: Sequence[str]) -> str:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    """What the trainer is given of a kind: nothing, a switch, one or several."""
+    return [one for one in (value if isinstance(value, list) else [value]) if one not in (None, True, False)]
 
 
 def _compile(model: Classifier, backend: bool | str) -> None:

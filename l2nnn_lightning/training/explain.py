@@ -30,13 +30,7 @@ _KINDS: dict[str, type] = {
 
 
 def explain(message: str) -> str | None:
-    """Find in a report of the parser an option that a class does not have, or a class that there is not.
-
-    Args:
-        message: the report.
-
-    Returns:
-        One line; None where the report is of something else.
+    """Find in a report of the parser an option that a class does not have, or a class that there is not; else None.
 
     Example:
         >>> explain("Option 'omga' is not accepted. Got value: Namespace(class_path='PaperLoss')")

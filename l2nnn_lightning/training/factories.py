@@ -17,10 +17,6 @@ _TRUSTED = ("l2nnn_lightning", "torch.optim")
 def describe(factory: Callable[..., Any]) -> dict[str, Any]:
     """Write a class, or a partial of one, as ``{"class_path": ..., "init_args": {...}}`` of plain values.
 
-    Args:
-        factory: a class, ``functools.partial`` of one, or what the command line makes of ``class_path`` and
-            ``init_args``.
-
     Raises:
         ValueError: if it is something else, such as a lambda, which no checkpoint can hold.
 
@@ -41,18 +37,9 @@ def describe(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def build(description: Mapping[str, Any], kind: Any) -> Callable[..., Any]:
-    """Undo :func:`describe`.
-
-    Args:
-        description: as from there.
-        kind: what the class must be a subclass of.
-
-    Raises:
-        ValueError: if the class is not there, is of another kind, or is not trusted.
-    """
-    path = str(description["class_path"])
-    check_trusted(path)
-    found: Any = find_class(path, kind)
+    """Undo :func:`describe`; a ValueError if the class is not there, is no ``kind``, or is not trusted."""
+    check_trusted(description["class_path"])
+    found: Any = find_class(description["class_path"], kind)
     return partial(found, **description.get("init_args", {}))
 
 

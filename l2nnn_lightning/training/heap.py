@@ -11,13 +11,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's malloc to neither map large blocks one by one nor give freed memory back.
+    """Tell glibc's malloc to neither map large blocks one by one nor give freed memory back; return whether it does.
 
     By default each large tensor is mapped anew, and the kernel zeroes each of its pages at the first touch: a
     sixth of a training step's time on one core. Where the user has tuned malloc, or there is no glibc, nothing changes.
-
-    Returns:
-        Whether it took effect.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ) or sys.platform != "linux":
         return False

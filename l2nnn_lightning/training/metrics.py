@@ -15,13 +15,7 @@ __all__ = ["CertifiedAccuracy", "EvaluationMetrics", "radius_key"]
 
 
 def radius_key(radius: float) -> str:
-    """Write a radius as text that a metric's name may contain: no dots.
-
-    Args:
-        radius: an L2 radius in pixel units, finite and >= 0.
-
-    Returns:
-        The radius with six significant digits, its dot replaced by an underscore.
+    """Write a radius as text that a metric's name may contain: six significant digits, an underscore for the dot.
 
     Raises:
         ValueError: if ``radius`` is negative or not finite.
@@ -42,8 +36,6 @@ class CertifiedAccuracy(Metric):
     A sample with radius 0 is not certified at any ``r``, not even at 0, because its neighbours may have
     another label.
 
-    One metric covers all radii: a collection of one metric per radius may be merged by its compute groups.
-
     Args:
         radii: L2 radii in pixel units, finite, >= 0, all different.
 
@@ -61,8 +53,6 @@ class CertifiedAccuracy(Metric):
         tensor([1.0000, 0.5000])
     """
 
-    is_differentiable = False
-    higher_is_better = True
     full_state_update = False
     thresholds: Tensor
     certified: Tensor
@@ -81,7 +71,9 @@ class CertifiedAccuracy(Metric):
 
     def update(self, prediction: Tensor, label: Tensor, radius: Tensor) -> None:
         """Add a batch of predictions, true labels and certified radii."""
-        _check_vectors(prediction=prediction, label=label, radius=radius)
+        shapes = [tuple(value.shape) for value in (prediction, label, radius)]
+        if shapes != [(label.numel(),)] * 3:
+            raise ValueError(f"a metric's inputs must be vectors of one length, got shapes {shapes}")
         proven = (prediction == label) & (radius > 0)
         self.certified += (proven[:, None] & (radius[:, None] >= self.thresholds)).sum(0)
         self.certified_count += label.numel()
@@ -92,12 +84,7 @@ class CertifiedAccuracy(Metric):
 
 
 class EvaluationMetrics(nn.Module):
-    """What validation and test measure of an epoch, summed over batches and processes.
-
-    Args:
-        num_labels: the number of labels.
-        radii: L2 radii of certified accuracy.
-    """
+    """What validation and test measure of an epoch, summed over batches and processes."""
 
     def __init__(self, num_labels: int, radii: Sequence[float]) -> None:
         super().__init__()
@@ -132,10 +119,3 @@ def _round_up(radius: float) -> float:
     """Return the smallest float32 that is not below ``radius``, so that rounding never certifies a sample."""
     nearest = np.float32(radius)
     return float(nearest if float(nearest) >= radius else np.nextafter(nearest, np.float32(np.inf)))
-
-
-def _check_vectors(**values: Tensor) -> None:
-    """Refuse anything but vectors of one length."""
-    shapes = {name: tuple(value.shape) for name, value in values.items()}
-    if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
-        raise ValueError(f"a metric's inputs must be vectors of one length, got shapes {shapes}")

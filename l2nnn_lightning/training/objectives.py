@@ -62,11 +62,7 @@ class Objective(nn.Module):
         """Note by what each logit has just been divided, (1,) or (K,)."""
 
     def check(self, network: Network) -> None:
-        """Refuse a network that the objective does not fit, before training.
-
-        Raises:
-            ValueError: saying which would.
-        """
+        """Refuse a network that the objective does not fit by a ValueError that says which would, before training."""
 
 
 ObjectiveFactory = Callable[[int], Objective]
@@ -125,7 +121,10 @@ class OffsetCrossEntropy(Objective):
 class _RadiusObjective(Objective):
     """A function of the certified radius of the true label, which is negative where another label wins."""
 
-    in_box: bool
+    def __init__(self, num_labels: int, margin: float = 2.0, in_box: bool = False) -> None:  # noqa: ARG002
+        super().__init__()
+        check_positive("margin", margin)
+        self.margin, self.in_box = margin, in_box
 
     def forward(self, network: Network, batch: Batch, logits: Tensor | None = None) -> tuple[Tensor, Terms]:
         """Measure the radius of what the loss sees; some networks find radius and logits at once."""
@@ -164,11 +163,6 @@ class RadiusHinge(_RadiusObjective):
         tensor(1.1667)
     """
 
-    def __init__(self, num_labels: int, margin: float = 2.0, in_box: bool = False) -> None:  # noqa: ARG002
-        super().__init__()
-        check_positive("margin", margin)
-        self.margin, self.in_box = margin, in_box
-
     def of_radius(self, radius_B: Tensor) -> Terms:
         """Compute the mean loss."""
         return {"loss": (self.margin - radius_B).relu().mean()}
@@ -194,17 +188,10 @@ class RadiusSigmoid(_RadiusObjective):
         tensor(0.1250)
     """
 
-    def __init__(
-        self,
-        num_labels: int,  # noqa: ARG002 (as every objective)
-        margin: float = 2.0,
-        temperature: float = 4.0,
-        in_box: bool = False,
-    ) -> None:
-        super().__init__()
-        check_positive("margin", margin)
+    def __init__(self, num_labels: int, margin: float = 2.0, temperature: float = 4.0, in_box: bool = False) -> None:
+        super().__init__(num_labels, margin, in_box)
         check_positive("temperature", temperature)
-        self.margin, self.temperature, self.in_box = margin, temperature, in_box
+        self.temperature = temperature
 
     def of_radius(self, radius_B: Tensor) -> Terms:
         """Compute the mean loss."""

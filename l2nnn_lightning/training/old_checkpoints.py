@@ -1,32 +1,32 @@
 """Checkpoints of version 0.1.0, whose classifiers had flat arguments, in today's form."""
 
+import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from torch.optim import SGD, Adam, AdamW
+
 from l2nnn_lightning.models import NETWORKS
+from l2nnn_lightning.training.arguments import MOVED
 from l2nnn_lightning.training.factories import describe
+from l2nnn_lightning.training.objectives import CrossEntropy, OffsetCrossEntropy, RadiusHinge, RadiusSigmoid
+from l2nnn_lightning.training.optimizers import ScaledAdam
+from l2nnn_lightning.training.paper_loss import PaperLoss
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 __all__ = ["upgrade"]
 
-_HERE = "l2nnn_lightning.training"
 _OBJECTIVES = {
-    "paper": (
-        "PaperLoss",
-        ("gamma", "omega", "omega_late", "late", "z", "u", "v", "train_v", "adversarial_terms"),
-    ),
-    "offset_cross_entropy": ("OffsetCrossEntropy", ("offset", "temperature")),
-    "radius_hinge": ("RadiusHinge", ("margin", "margin_in_box")),
-    "radius_sigmoid": ("RadiusSigmoid", ("margin", "temperature", "margin_in_box")),
+    "paper": PaperLoss,
+    "offset_cross_entropy": OffsetCrossEntropy,
+    "radius_hinge": RadiusHinge,
+    "radius_sigmoid": RadiusSigmoid,
 }
-_SCHEDULE = {"schedule": "shape", "warmup_steps": "warmup_steps", "final_lr": "final"}
 
 
 def upgrade(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the contents of an old checkpoint in today's form; a current one stays what it is.
-
-    Args:
-        checkpoint: with ``hyper_parameters``, ``state_dict`` and ``l2nnn_lightning``.
-    """
+    """Write the contents of an old checkpoint in today's form; a current one stays what it is."""
     options: Mapping[str, Any] = checkpoint["hyper_parameters"]
     if not isinstance(options.get("network"), str):
         return dict(checkpoint)
@@ -40,30 +40,26 @@ def upgrade(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(flat: Mapping[str, Any], is_ordinary: bool) -> dict[str, Any]:
-    network = describe(NETWORKS[flat["network"]])
-    network["init_args"] = {**network["init_args"], **(flat.get("network_args") or {})}
-    if not is_ordinary:
-        moved = ("hard",) if flat["network"] == "templates" else ("hard", "certificate", "init")
-        given = {**flat, "hard": flat["start_hard"]} if "start_hard" in flat else flat
-        network["init_args"] |= {key: given[key] for key in moved if key in given}
-    name, keys = ("CrossEntropy", ()) if is_ordinary else _OBJECTIVES[flat.get("objective", "paper")]
-    objective = {"in_box" if key == "margin_in_box" else key: flat[key] for key in keys if key in flat}
-    rates = {"lr": flat["learning_rate"], "weight_decay": flat["weight_decay"]}
-    optimizers = {
-        "adam": {"class_path": "torch.optim.Adam", "init_args": {**rates, "fused": True}},
-        "adamw": {"class_path": "torch.optim.AdamW", "init_args": {**rates, "fused": True}},
-        "sgd": {"class_path": "torch.optim.SGD", "init_args": {**rates, "momentum": 0.9, "nesterov": True}},
+    moved: dict[str, dict[str, Any]] = {"network": {}, "objective": {}, "optimizer": {}, "scheduler": {}}
+    for old, new in MOVED.items():
+        part, _, name = new.partition(".")
+        if old in flat and name and part in moved:
+            moved[part][name] = flat[old]
+    objective = CrossEntropy if is_ordinary else _OBJECTIVES[flat.get("objective", "paper")]
+    known = inspect.signature(objective).parameters
+    optimizers: dict[str, Any] = {
+        "adam": ScaledAdam if flat.get("scale_lr") else partial(Adam, fused=True),
+        "adamw": partial(AdamW, fused=True),
+        "sgd": partial(SGD, momentum=0.9, nesterov=True),
     }
-    optimizer = optimizers[flat["optimizer"]]
-    if flat.get("scale_lr") and flat["optimizer"] == "adam":
-        optimizer = {"class_path": f"{_HERE}.ScaledAdam", "init_args": rates}
+    shared = {} if is_ordinary else moved["network"]
+    if flat["network"] == "templates":
+        shared = {name: value for name, value in shared.items() if name == "hard"}
+    network = partial(NETWORKS[flat["network"]], **(flat.get("network_args") or {}), **shared)
     return {
-        "network": network,
-        "objective": {"class_path": f"{_HERE}.{name}", "init_args": objective},
-        "optimizer": optimizer,
-        "scheduler": {
-            "class_path": f"{_HERE}.CosineAfterSwitch",
-            "init_args": {new: flat[old] for old, new in _SCHEDULE.items() if old in flat},
-        },
+        "network": describe(network),
+        "objective": describe(partial(objective, **{k: v for k, v in moved["objective"].items() if k in known})),
+        "optimizer": describe(partial(optimizers[flat["optimizer"]], **moved["optimizer"])),
+        "scheduler": describe(partial(CosineAfterSwitch, **moved["scheduler"])),
         **{key: flat[key] for key in ("image_shape", "num_labels", "radii", "penalty_weight") if key in flat},
     }

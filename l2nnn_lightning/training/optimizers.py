@@ -12,11 +12,7 @@ __all__ = ["ScaledAdam", "parameter_groups"]
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Group what is trained: each nonexpansive weight by itself, naming the ``columns`` of its matrices; then the rest.
-
-    Args:
-        module: the network, or the classifier with its objective.
-    """
+    """Group what is trained: each nonexpansive weight alone, naming the ``columns`` of its matrices; then the rest."""
     groups: list[dict[str, Any]] = []
     for layer, scaling in nonexpansive_layers(module):
         raw = raw_weight(layer)

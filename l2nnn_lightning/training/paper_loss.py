@@ -101,12 +101,8 @@ def log1m_softmax(logits_BK: Tensor, label_B: Tensor) -> Tensor:
     With S the log-sum-exp of the other labels, ``1 - p_y = 1 / (1 + e^{y - S})``, so it is ``-softplus(y - S)``, which
     keeps a margin of 100 as well as one of 1e-6.
 
-    Args:
-        logits_BK: the outputs, K >= 2.
-        label_B: the labels.
-
     Shape:
-        (B, K), (B,) -> (B,), values <= 0.
+        (B, K), (B,) -> (B,), K >= 2, values <= 0.
 
     Example:
         >>> log1m_softmax(torch.tensor([[100.0, 0.0]]), torch.tensor([0]))
@@ -119,12 +115,7 @@ def log1m_softmax(logits_BK: Tensor, label_B: Tensor) -> Tensor:
 def confidence_gap_loss(logits_BK: Tensor, label_B: Tensor, z: float) -> Tensor:
     """Reward the confidence gap, equation (6): ``mean(log(1 - softmax(z y)_label)) / z``.
 
-    As z grows it tends to minus the mean gap over the correct predictions; wrong ones cost nothing.
-
-    Args:
-        logits_BK: the network's outputs.
-        label_B: the labels.
-        z: the sharpness, > 0; fixed, not trained.
+    As the sharpness z > 0 grows it tends to minus the mean gap over the correct predictions; wrong ones cost nothing.
 
     Shape:
         (B, K), (B,) -> ().

@@ -1,16 +1,18 @@
-"""The folder of a run: where it is, that it is not overwritten, and its metrics.csv across a resume."""
+"""The folder of a run: where it is, that it is not overwritten, metrics.csv across a resume, whole checkpoints."""
 
 import csv
 import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from l2nnn_lightning.data.errors import UserError
 
-__all__ = ["RunLogger", "check_free", "is_first_process", "new_run_folder"]
+__all__ = ["AtomicCheckpointIO", "RunLogger", "check_free", "is_first_process", "new_run_folder"]
 
 # How torchrun, SLURM and Lightning's own launcher number processes and nodes. Of these, a first process has only zeros.
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
@@ -36,11 +38,7 @@ def new_run_folder(name: str, root: str | Path = "runs") -> Path:
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that already holds a run.
-
-    Raises:
-        UserError: if it does, or is no folder.
-    """
+    """Refuse a folder that already holds a run, or is a file, with a UserError."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose another --run_dir")
     for sign in ("config.yaml", "metrics.csv", "checkpoints"):
@@ -69,17 +67,34 @@ class RunLogger(CSVLogger):
         if self._experiment is not None or self._resumed_at is None:
             return super().experiment
         # The writer deletes what it finds, so that is read before.
-        rows = _read_rows(Path(self.log_dir) / "metrics.csv", self._resumed_at)
+        rows: list[dict[str, Any]] = []
+        if (path := Path(self.log_dir) / "metrics.csv").is_file():
+            with path.open(newline="") as file:
+                rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
         writer = super().experiment
         if isinstance(writer, ExperimentWriter):
-            writer.metrics.extend(rows)
+            writer.metrics.extend(row for row in rows if int(row["step"]) < self._resumed_at)
             writer.save()
         return writer
 
 
-def _read_rows(path: Path, before_step: int) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row for row in rows if int(row["step"]) < before_step]
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its place and move it there once it is on the disk.
+
+    Lightning's own writer goes by way of the temporary folder, often another disk, from where a file is copied and not
+    moved: a process killed while it copies leaves a torn ``last.ckpt``.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint to a local or mounted disk; ``s3://`` and the like are left to Lightning."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(place.name + ".part")
+        with part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(place)

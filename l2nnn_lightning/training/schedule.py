@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["CosineAfterSwitch", "ScheduleFactory", "learning_rate_factor"]
+__all__ = ["CosineAfterSwitch", "ScheduleFactory"]
 
 Shape = Literal["cosine", "constant"]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
@@ -25,11 +25,6 @@ class CosineAfterSwitch(LRScheduler):
         warmup_steps: steps of linear warm-up, at the start and at the switch, >= 0.
         final: the last learning rate as a fraction of the one after the switch, in [0, 1].
 
-    Attributes:
-        total_steps: the steps of the whole training; the classifier sets it.
-        start: the step at which the cosine begins; None while it is not known.
-        scale: what the learning rate is multiplied with from there on.
-
     Raises:
         ValueError: if an argument is out of range.
     """
@@ -44,8 +39,10 @@ class CosineAfterSwitch(LRScheduler):
         if not 0 <= final <= 1:
             raise ValueError(f"final must be in [0, 1], got {final}")
         self.shape, self.warmup_steps, self.final = shape, warmup_steps, final
-        self.total_steps, self.scale = 1, 1.0
+        self.total_steps = 1
+        #: The step at which the cosine begins, None while it is not known, and by what it is multiplied.
         self.start: int | None = None
+        self.scale = 1.0
         super().__init__(optimizer)
 
     def begin(self, total_steps: int, *, soft: bool) -> None:
@@ -64,45 +61,16 @@ class CosineAfterSwitch(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Compute the learning rate of each group at the current step."""
-        factor = learning_rate_factor(
-            self.last_epoch,
-            start=self.start,
-            total=self.total_steps,
-            warmup=self.warmup_steps,
-            final=self.final,
-            shape=self.shape,
-        ) * (self.scale if self.start is not None else 1.0)
+        since = self.last_epoch - (self.start or 0)
+        factor = min(1.0, (since + 1) / (self.warmup_steps + 1))
+        if self.start is not None:
+            if self.shape == "cosine":
+                done = min(1.0, since / max(1, self.total_steps - self.start))
+                factor *= self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done))
+            factor *= self.scale
         return [base * factor for base in self.base_lrs]
 
     def _apply(self) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-
-
-def learning_rate_factor(
-    step: int, *, start: int | None, total: int, warmup: int, final: float, shape: Shape = "cosine"
-) -> float:
-    """Compute what the base learning rate is multiplied with at a step.
-
-    Before ``start`` (penalty mode, whose length is not known beforehand) it warms up and stays constant; from
-    ``start`` on it warms up again and falls along a cosine to ``final`` at ``total``.
-
-    Args:
-        step: optimizer steps done so far.
-        start: the step at which the falling part begins; None while it is not known.
-        total: the last step.
-        warmup: steps of linear warm-up at the beginning of each part.
-        final: the factor reached at the end, in [0, 1].
-        shape: ``"constant"`` leaves out the cosine.
-
-    Example:
-        >>> learning_rate_factor(100, start=0, total=100, warmup=10, final=0.1)
-        0.1
-    """
-    since = step if start is None or step < start else step - start
-    rise = min(1.0, (since + 1) / (warmup + 1))
-    if start is None or step < start or shape == "constant":
-        return rise
-    done = min(1.0, since / max(1, total - start))
-    return rise * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done)))

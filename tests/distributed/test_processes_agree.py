@@ -29,19 +29,16 @@ class Notes(pl.Callback):
             self.adversarial.append((batch.adversarial - batch.image).abs().amax())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._note(trainer, pl_module)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.epochs.append(metrics | {"is_hard": float(pl_module.is_hard), "step": trainer.global_step})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._note(trainer, pl_module)
+        self.on_train_epoch_start(trainer, pl_module)
         self._write(trainer, pl_module, "fit")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.epochs = [{name: float(value) for name, value in trainer.callback_metrics.items()}]
         self._write(trainer, pl_module, "test")
-
-    def _note(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.epochs.append(metrics | {"is_hard": float(pl_module.is_hard), "step": trainer.global_step})
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         values = {
@@ -59,9 +56,8 @@ def fit_and_test(folder: Path, processes: int, *more: pl.Callback, **options: An
     folder.mkdir()
     torch.manual_seed(3)
     # 51 training, 9 validation and 17 of the test images: shared unevenly, in several uneven batches.
-    data = StripesDataModule(
-        batch_size=20 // processes, eval_batch_size=6 // processes, val_size=9, **options.pop("data", {})
-    )
+    sizes = {"batch_size": 20 // processes, "eval_batch_size": 6 // processes, "val_size": 9}
+    data = StripesDataModule(**sizes, **options.pop("data", {}))
     data.setup("test")
     assert data.test_set is not None
     data.test_set = data.test_set.subset(torch.arange(17))
@@ -87,9 +83,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     noise = {"label_noise": 0.3, "adversarial": True, "attack": {"random_start": False, "eps": 0.05}}
     runs: dict[str, Any] = {"folder": folder}
     for processes in (1, 2):
-        runs[str(processes)] = fit_and_test(
-            folder / str(processes), processes, HardScalingSwitch(switch_epoch=2), data=noise
-        )
+        switch = HardScalingSwitch(switch_epoch=2)
+        runs[str(processes)] = fit_and_test(folder / str(processes), processes, switch, data=noise)
     return runs
 
 

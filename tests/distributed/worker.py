@@ -29,15 +29,10 @@ def main() -> int:
         return trainer
 
     TrainCLI.instantiate_trainer = with_death  # type: ignore[method-assign]
-    commands: list[list[str]] = [[]]
-    for argument in sys.argv[1:]:
-        if argument == "--":
-            commands.append([])
-        else:
-            commands[-1].append(argument)
-    code = 0
-    for command in commands:
-        code = code or train(command)
+    code, left = 0, sys.argv[1:]
+    while left and code == 0:
+        end = left.index("--") if "--" in left else len(left)
+        code, left = train(left[:end]), left[end + 1 :]
     return code
 
 

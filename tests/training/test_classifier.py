@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from made_up_images import SHAPE, StripesDataModule
+from made_up_images import StripesDataModule
 from made_up_training import QUIET_TRAINING, make_classifier, make_trainer
 from torch import Tensor
 
-from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.data import Batch
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.models import PlainTwin
-from l2nnn_lightning.nn import harden, penalty, soften
+from l2nnn_lightning.nn import penalty, soften
 from l2nnn_lightning.nn.certificates import Certificate
-from l2nnn_lightning.training import PaperLoss
+from l2nnn_lightning.training import OffsetCrossEntropy, PaperLoss, RadiusHinge, RadiusSigmoid
 from l2nnn_lightning.training.callbacks import HardScalingSwitch
 from l2nnn_lightning.training.optimizers import ScaledAdam
 from l2nnn_lightning.training.schedule import CosineAfterSwitch
@@ -63,25 +62,13 @@ def test_certificate_is_half_the_gap_when_hard(trained: tuple[L2NNNClassifier, P
     assert float(certificate.radius.min()) > 0
 
 
-def test_single_l2nnn_certifies_more_per_gap() -> None:
-    model = make_classifier(head="single", hard=True)
-    certificate = model.certify(held_out()[0])
-    torch.testing.assert_close(certificate.radius, certificate.gap / math.sqrt(2), rtol=0, atol=1e-5)
-    assert model.network.rule().name == "gap/sqrt(2)"
-
-
-def test_soft_and_ordinary_networks_certify_nothing(trained: tuple[L2NNNClassifier, Path]) -> None:
-    """One soft layer is enough."""
+def test_one_soft_layer_is_enough_to_prove_nothing(trained: tuple[L2NNNClassifier, Path]) -> None:
     partly = copy.deepcopy(trained[0])
     soften(partly.network.head)  # type: ignore[arg-type]
-    ordinary = OrdinaryClassifier(partial(PlainTwin, channels=[2], dense=[4]), image_shape=SHAPE, num_labels=3)
-    for model in (make_classifier(), soften(copy.deepcopy(trained[0])), partly, harden(ordinary)):
-        certificate = model.certify(held_out()[0])
-        assert not model.is_hard
-        assert model.network.rule().name == "none"
-        assert float(certificate.radius.abs().max()) == 0
-        assert float(certificate.gap.max()) > 0
-    assert trained[0].is_hard  # its copies are their own
+    certificate = partly.certify(held_out()[0])
+    assert (partly.is_hard, trained[0].is_hard) == (False, True)  # the copy is its own
+    assert not certificate.radius.any()
+    assert float(certificate.gap.max()) > 0
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -111,33 +98,6 @@ def test_certify_ignores_autocast_and_follows_the_weights_precision(trained: tup
 def test_images_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"takes images of shape \(batch, 1, 6, 6\), got"):
         make_classifier().certify(torch.rand(shape))
-
-
-def test_certified_radius_survives_an_attack(trained: tuple[L2NNNClassifier, Path]) -> None:
-    """Steepest ascent of every rival's margin on the sphere of the radius, from several starts."""
-    model = trained[0].eval()
-    images, _ = held_out()
-    label, _, radius = model.certify(images)
-    assert float(radius.mean()) > 0.1
-    for rival_offset in (1, 2):
-        rival = (label + rival_offset) % 3
-        for seed in range(4):
-            generator = torch.Generator().manual_seed(seed)
-            move = torch.randn(images.shape, generator=generator)
-            for _ in range(25):
-                move = move / move.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) * radius.reshape(-1, 1, 1, 1)
-                move.requires_grad_()
-                logits = model(images + move)
-                margin = logits.gather(1, rival[:, None]) - logits.gather(1, label[:, None])
-                assert bool((margin < 0).all())
-                (gradient,) = torch.autograd.grad(margin.sum(), move)
-                move = (
-                    move + 0.5 * gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-9).reshape(-1, 1, 1, 1)
-                ).detach()
-    # The attack is one that finds something: without the bound it breaks many.
-    direction = move / move.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    far = model.certify(images + 8 * radius.reshape(-1, 1, 1, 1) * direction)
-    assert float((far.label != label).float().mean()) > 0.5
 
 
 # --- checkpoints ---
@@ -260,20 +220,31 @@ def test_trainer_predicts_certificates(trained: tuple[L2NNNClassifier, Path], tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"penalty_weight": -1.0}, "penalty_weight must be at least 0, got -1.0"),
         ({"penalty_weight": math.nan}, "penalty_weight must be at least 0, got nan"),
         ({"init": "gaussian"}, "init must be one of principal, orthogonal, got 'gaussian'"),
         ({"certificate": "exact"}, "certificate must be one of paper, pairwise, got 'exact'"),
-        ({"radii": []}, "radii must hold one or more different values"),
         ({"radii": [0.5, -1.0]}, "a radius must be finite and >= 0"),
-        ({"objective": partial(PaperLoss, omega=-1.0)}, "omega must be at least 0"),
+        ({"objective": partial(PaperLoss, gamma=-1.0)}, "gamma must be at least 0, got -1.0"),
+        ({"objective": partial(PaperLoss, omega=math.nan)}, "omega must be at least 0, got nan"),
+        ({"objective": partial(PaperLoss, omega_late=-1.0)}, "omega_late must be at least 0, got -1.0"),
+        ({"objective": partial(PaperLoss, late=1.5)}, r"late must be in \[0, 1\], got 1.5"),
+        ({"objective": partial(PaperLoss, z=0.0)}, "z must be positive and finite, got 0.0"),
+        ({"objective": partial(PaperLoss, u=-2.0)}, "u must be positive"),
+        ({"objective": partial(PaperLoss, v=0.0)}, "v must be positive"),
+        ({"objective": partial(PaperLoss, adversarial_terms="c")}, "adversarial_terms must be 'a' or 'ab', got 'c'"),
+        ({"objective": partial(OffsetCrossEntropy, offset=-1.0)}, "offset must be finite and at least 0, got -1.0"),
+        ({"objective": partial(OffsetCrossEntropy, temperature=0.0)}, "temperature must be positive"),
+        ({"objective": partial(RadiusHinge, margin=math.inf)}, "margin must be positive and finite, got inf"),
+        ({"objective": partial(RadiusSigmoid, margin=0.0)}, "margin must be positive and finite, got 0.0"),
+        (
+            {"objective": partial(RadiusSigmoid, temperature=math.nan)},
+            "temperature must be positive and finite, got nan",
+        ),
         ({"num_labels": 1}, "num_labels must be at least 2"),
         ({"image_shape": (28, 28)}, r"image_shape must be \(channels, height, width\), got \(28, 28\)"),
         ({"objective": lambda _: PaperLoss(3)}, "cannot be kept in a checkpoint: give a class or functools.partial"),
-        ({"optimizer": partial(ScaledAdam, lr=0.0)}, "lr must be positive, got 0.0"),
         ({"optimizer": partial(ScaledAdam, lr=math.nan)}, "lr must be positive, got nan"),
         ({"optimizer": partial(ScaledAdam, weight_decay=-0.1)}, "Invalid weight_decay value: -0.1"),
-        ({"scheduler": partial(CosineAfterSwitch, warmup_steps=-1)}, "warmup_steps must be at least 0, got -1"),
         ({"scheduler": partial(CosineAfterSwitch, final=1.5)}, r"final must be in \[0, 1\], got 1.5"),
         ({"scheduler": partial(CosineAfterSwitch, shape="linear")}, "must be 'cosine' or 'constant', got 'linear'"),
     ],

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from made_up_images import write_config
-from run_files import assert_same_state, rows, snapshot
+from run_files import ELSEWHERE, assert_same_state, rows, snapshot
 from terminal import Terminal
 
 from l2nnn_lightning import L2NNNClassifier
@@ -21,19 +21,7 @@ from l2nnn_lightning.__main__ import evaluate, train
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [
-    # Lightning 2.6 calls jsonargparse by names that it has deprecated since.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    # Some runs here are copies of others.
-    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
-]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the checkout, nor inherits a run folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("L2NNN_RUN_DIR", raising=False)
+pytestmark = ELSEWHERE
 
 
 # --- what a run leaves ---
@@ -97,6 +85,22 @@ def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -
     assert best["hyper_parameters"]["network"]["class_path"] == "l2nnn_lightning.models.ordinary.PlainTwin"
 
 
+def test_compiled_training_goes_through_the_switch_to_the_same_weights(images: Path, tmp_path: Path) -> None:
+    """With attacked batches, which cache the weights of a network outside its training step."""
+    changes = {"data__adversarial": True, "data__attack": {"eps": 0.1, "steps": 2, "step_size": 0.05}}
+    config = write_config(tmp_path / "a.yaml", images, **changes)
+    for run, backend in (("plain", "false"), ("compiled", "eager")):
+        torch.compiler.reset()
+        counted = torch._dynamo.utils.counters["frames"]["ok"]
+        assert train(["--config", config, "--run_dir", run, "--compile", backend]) == 0
+        assert (torch._dynamo.utils.counters["frames"]["ok"] > counted) == (run == "compiled")
+    plain, compiled = (torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("plain", "compiled"))
+    assert plain["state_dict"].keys() == compiled["state_dict"].keys()
+    for key, expected in plain["state_dict"].items():
+        torch.testing.assert_close(compiled["state_dict"][key], expected, rtol=1e-3, atol=1e-5, msg=key)
+    assert L2NNNClassifier.load_from_checkpoint("compiled/checkpoints/best.ckpt").is_hard
+
+
 # --- bad input ---
 
 
@@ -144,25 +148,13 @@ def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -
         ({}, ["--trainer.devices", "0"], "devices"),
         ({}, ["--optimizer", "SGD"], "--optimizer"),
         ({}, ["--best_metric", "val/nothing"], "val/nothing"),
-        (
-            {
-                "trainer__callbacks": [
-                    {"class_path": "l2nnn_lightning.training.callbacks.HardScalingSwitch", "init_args": {"patience": 0}}
-                ]
-            },
-            [],
-            "error: patience must be at least 1, got 0\n",
-        ),
+        ({}, ["--compile", "gcc"], "error: --compile must be true, false or one of "),
+        ({}, ["--trainer.callbacks.patience", "0"], "error: patience must be at least 1, got 0\n"),
         ({}, ["--ckpt_path", "nothing.ckpt"], "error: there is no checkpoint nothing.ckpt: name"),
     ],
 )
 def test_bad_value_is_refused_in_one_line(
-    images: Path,
-    tmp_path: Path,
-    terminal: Terminal,
-    changes: dict[str, Any],
-    args: list[str],
-    message: str,
+    images: Path, tmp_path: Path, terminal: Terminal, changes: dict[str, Any], args: list[str], message: str
 ) -> None:
     line = terminal.error_line(train, "--config", write_config(tmp_path / "a.yaml", images, **changes), *args)
     assert message in line
@@ -220,35 +212,28 @@ def test_damaged_checkpoint_is_refused_and_never_executed(
     assert not Path("out").exists()
 
 
-def test_existing_run_is_refused_and_left_untouched(
-    finished: Path, images: Path, tmp_path: Path, terminal: Terminal
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--config a.yaml --run_dir RUN", "already holds a run: choose another --run_dir"),
+        ("--ckpt_path RUN/checkpoints/last.ckpt --run_dir other", "already holds a run"),
+        ("--config a.yaml --ckpt_path RUN/checkpoints/last.ckpt", "was written by another network"),
+        ("--config a.yaml --ckpt_path weights.ckpt", "weights.ckpt holds weights only"),
+        ("--ckpt_path weights.ckpt", "give one with --config"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused_and_left_untouched(
+    finished: Path, images: Path, tmp_path: Path, terminal: Terminal, args: str, message: str
 ) -> None:
-    before = snapshot(finished)
-    line = terminal.error_line(train, "--config", write_config(tmp_path / "a.yaml", images), "--run_dir", str(finished))
-    assert "already holds a run: choose another --run_dir" in line
-    assert snapshot(finished) == before
-
-
-def test_checkpoint_of_another_network_is_refused(
-    finished: Path, images: Path, tmp_path: Path, terminal: Terminal
-) -> None:
-    before = snapshot(finished)
-    config = write_config(tmp_path / "a.yaml", images, model__network__dense=[7])
-    line = terminal.error_line(train, "--config", config, "--ckpt_path", str(finished / "checkpoints" / "last.ckpt"))
-    assert "was written by another network" in line
-    assert snapshot(finished) == before
-
-
-def test_checkpoint_without_training_state_is_refused(
-    finished: Path, images: Path, tmp_path: Path, terminal: Terminal
-) -> None:
-    checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
-    del checkpoint["optimizer_states"]
-    torch.save(checkpoint, "weights.ckpt")
-    line = terminal.error_line(
-        train, "--config", write_config(tmp_path / "a.yaml", images), "--ckpt_path", "weights.ckpt"
-    )
-    assert "weights.ckpt holds weights only" in line
+    write_config(tmp_path / "a.yaml", images, model__network__dense=[7])
+    weights = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    del weights["optimizer_states"]
+    torch.save(weights, "weights.ckpt")
+    Path("other").mkdir()
+    Path("other/metrics.csv").write_text("epoch,step\n")
+    before = snapshot(finished), snapshot(tmp_path)
+    assert message in terminal.error_line(train, *args.replace("RUN", str(finished)).split())
+    assert (snapshot(finished), snapshot(tmp_path)) == before
 
 
 @pytest.mark.slow

@@ -72,9 +72,7 @@ def test_log1m_softmax_survives_any_gap_in_float32(gap: float) -> None:
     value = log1m_softmax(logits, torch.tensor([0]))
     expected = -np.logaddexp(0.0, gap)
     np.testing.assert_allclose(value.detach().numpy(), [expected], rtol=1e-5, atol=1e-30)
-    value.sum().backward()
-    assert logits.grad is not None
-    assert bool(logits.grad.isfinite().all())
+    assert bool(torch.autograd.grad(value.sum(), logits)[0].isfinite().all())
 
 
 def test_gap_loss_tends_to_minus_the_mean_gap_of_correct_predictions() -> None:
@@ -164,8 +162,7 @@ def test_omega_changes_for_the_late_part_of_the_training(
     make_trainer(tmp_path, max_epochs=3).fit(model, StripesDataModule(batch_size=16))
     assert seen == expected
     losses = terms(model.objective, torch.eye(3), torch.arange(3))
-    weighed = losses["loss_a"] + losses["loss_b"] + expected[-1] * losses["loss_c"]
-    torch.testing.assert_close(losses["loss"], weighed)
+    torch.testing.assert_close(losses["loss"], losses["loss_a"] + losses["loss_b"] + expected[-1] * losses["loss_c"])
 
 
 # --- the others ---
@@ -182,9 +179,7 @@ def test_radius_hinge_by_hand_and_its_gradient() -> None:
     radius = torch.tensor([2.5, 1.0, -2.0], requires_grad=True)
     loss = RadiusHinge(3, 2.0).of_radius(radius)["loss"]
     assert loss.item() == pytest.approx((0 + 1 + 4) / 3)
-    loss.backward()
-    assert radius.grad is not None
-    torch.testing.assert_close(radius.grad, torch.tensor([0.0, -1 / 3, -1 / 3]))
+    torch.testing.assert_close(torch.autograd.grad(loss, radius)[0], torch.tensor([0.0, -1 / 3, -1 / 3]))
 
 
 def test_radius_sigmoid_by_hand_and_its_limits() -> None:
@@ -192,9 +187,8 @@ def test_radius_sigmoid_by_hand_and_its_limits() -> None:
     loss = RadiusSigmoid(3, 2.0, 3.0).of_radius(radius)["loss"]
     missed = [1 / (1 + math.exp(-3 * (2 - r))) for r in (2.5, 1.0, -2.0)]
     assert loss.item() == pytest.approx(sum(missed) / 3 / 3)
-    loss.backward()
-    assert radius.grad is not None
-    torch.testing.assert_close(radius.grad, torch.tensor([-p * (1 - p) / 3 for p in missed]))
+    expected = torch.tensor([-p * (1 - p) / 3 for p in missed])
+    torch.testing.assert_close(torch.autograd.grad(loss, radius)[0], expected)
     # A sharp one counts what is not certified; a blunt one weighs every radius alike, like the hinge below its margin.
     sharp = RadiusSigmoid(3, 2.0, 1e4).of_radius(radius)["loss"] * 1e4
     assert sharp.item() == pytest.approx(2 / 3)
@@ -202,35 +196,11 @@ def test_radius_sigmoid_by_hand_and_its_limits() -> None:
     torch.testing.assert_close(blunt, torch.full((3,), -1 / 12))
 
 
-BAD: list[tuple[Any, dict[str, Any], str]] = [
-    (PaperLoss, {"gamma": -1.0}, "gamma must be at least 0, got -1.0"),
-    (PaperLoss, {"omega": math.nan}, "omega must be at least 0, got nan"),
-    (PaperLoss, {"omega_late": -1.0}, "omega_late must be at least 0, got -1.0"),
-    (PaperLoss, {"late": 1.5}, r"late must be in \[0, 1\], got 1.5"),
-    (PaperLoss, {"z": 0.0}, "z must be positive and finite, got 0.0"),
-    (PaperLoss, {"u": -2.0}, "u must be positive"),
-    (PaperLoss, {"v": 0.0}, "v must be positive"),
-    (PaperLoss, {"adversarial_terms": "c"}, "adversarial_terms must be 'a' or 'ab', got 'c'"),
-    (OffsetCrossEntropy, {"offset": -1.0}, "offset must be finite and at least 0, got -1.0"),
-    (OffsetCrossEntropy, {"temperature": 0.0}, "temperature must be positive"),
-    (RadiusHinge, {"margin": math.inf}, "margin must be positive and finite, got inf"),
-    (RadiusSigmoid, {"margin": 0.0}, "margin must be positive and finite, got 0.0"),
-    (RadiusSigmoid, {"temperature": math.nan}, "temperature must be positive and finite, got nan"),
-]
-
-
-@pytest.mark.parametrize(("kind", "options", "message"), BAD)
-def test_bad_argument_is_refused(kind: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        kind(3, **options)
-
-
 @pytest.mark.parametrize("objective", [RadiusHinge, RadiusSigmoid])
 def test_objective_refuses_networks_that_it_does_not_fit(objective: Any) -> None:
-    with pytest.raises(ValueError, match="in_box needs templates on raw pixels"):
-        make_classifier(objective=partial(objective, in_box=True))
-    with pytest.raises(ValueError, match="in_box needs templates on raw pixels"):
-        make_classifier(partial(TemplateNet, trunk="conv"), partial(objective, in_box=True))
+    for network in (None, partial(TemplateNet, trunk="conv")):
+        with pytest.raises(ValueError, match="in_box needs templates on raw pixels"):
+            make_classifier(network, partial(objective, in_box=True))
     with pytest.raises(ValueError, match="PlainTwin proves no radius to train on"):
         make_classifier(PlainTwin, objective)
 
@@ -257,9 +227,8 @@ def test_hinge_on_one_row_per_label_sees_the_certified_radius(certificate: Any) 
 )
 def test_training_with_each_objective_learns_and_proves(objective: Any, tmp_path: Path) -> None:
     model = make_classifier(objective=objective, certificate="pairwise", hard=True)
-    data = StripesDataModule(batch_size=10, val_size=6)
     trainer = make_trainer(tmp_path, max_epochs=6)
-    trainer.fit(model, data)
+    trainer.fit(model, StripesDataModule(batch_size=10, val_size=6))
     assert float(trainer.callback_metrics["val/accuracy"]) > 0.9
     assert float(trainer.callback_metrics["val/radius_mean"]) > 0.1
     assert model.network.rule().name == "pairwise"

@@ -10,27 +10,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from made_up_images import write_config
-from run_files import assert_same_state, rows, snapshot
-from terminal import Terminal
+from run_files import ELSEWHERE, assert_same_state, copy, rows
 
 from l2nnn_lightning.__main__ import train
 from l2nnn_lightning.training.command import TrainCLI
+from l2nnn_lightning.training.run_folder import AtomicCheckpointIO
 
-ROOT = Path(__file__).parents[2]
-
-pytestmark = [
-    # Lightning 2.6 calls jsonargparse by names that it has deprecated since.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    # Some runs here are copies of others.
-    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
-]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the checkout, nor inherits a run folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("L2NNN_RUN_DIR", raising=False)
+pytestmark = ELSEWHERE
 
 
 class Sender(pl.Callback):
@@ -61,6 +47,7 @@ def train_until(number: signal.Signals, step: int, args: list[str]) -> tuple[int
 
             def with_sender(self: TrainCLI, **kwargs: Any) -> pl.Trainer:
                 trainer = build(self, **kwargs)
+                assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
                 trainer.callbacks.insert(0, Sender(number, step))  # type: ignore[attr-defined]
                 return trainer
 
@@ -99,43 +86,20 @@ def test_killed_run_is_resumed_bit_for_bit(images: Path, tmp_path: Path, step: i
 
 def test_resumed_run_drops_the_rows_of_an_epoch_that_it_repeats(finished: Path, tmp_path: Path) -> None:
     """A run may be killed after an epoch's rows are written and before its checkpoint is."""
-    run = tmp_path / "run"
-    for name, content in snapshot(finished).items():
-        (run / name).parent.mkdir(parents=True, exist_ok=True)
-        (run / name).write_bytes(content)
-    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    run, last = tmp_path / "run", copy(finished, tmp_path / "run")
     before = rows(run)
     with (run / "metrics.csv").open("a") as file:
         file.write(",".join("99" if key in ("epoch", "step") else "" for key in before[0]) + "\n")
-    assert checkpoint["global_step"] == 16
-    assert train(["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs=5"]) == 0
+    assert torch.load(last, weights_only=True)["global_step"] == 16
+    assert train(["--ckpt_path", str(last), "--trainer.max_epochs=5"]) == 0
     after = rows(run)
     assert [row["step"] for row in after] == [row["step"] for row in before] + ["19", "19"]
     shared = before[0].keys()
     assert [{key: row[key] for key in shared} for row in after[:8]] == before
-
-
-def test_resuming_into_another_run_is_refused(finished: Path, tmp_path: Path, terminal: Terminal) -> None:
-    Path("other").mkdir()
-    Path("other/metrics.csv").write_text("epoch,step\n")
-    last = str(finished / "checkpoints" / "last.ckpt")
-    assert "already holds a run" in terminal.error_line(train, "--ckpt_path", last, "--run_dir", "other")
-    assert Path("other/metrics.csv").read_text() == "epoch,step\n"
-
-
-def test_config_of_a_resumed_run_starts_afresh(finished: Path, tmp_path: Path) -> None:
-    for name, content in snapshot(finished).items():
-        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "run" / name).write_bytes(content)
-    assert train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs=5"]) == 0
+    # Its config says nothing of what it was resumed from.
     assert train(["--config", "run/config.yaml", "--run_dir", "new"]) == 0
     assert torch.load("new/checkpoints/last.ckpt", weights_only=True)["global_step"] == 20
     assert [row["epoch"] for row in rows(Path("new"))] == list("0011223344")
-
-
-def test_resuming_needs_a_config(finished: Path, tmp_path: Path, terminal: Terminal) -> None:
-    Path("lonely.ckpt").write_bytes((finished / "checkpoints" / "last.ckpt").read_bytes())
-    assert "give one with --config" in terminal.error_line(train, "--ckpt_path", "lonely.ckpt")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

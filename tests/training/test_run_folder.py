@@ -1,12 +1,20 @@
-"""The folder of a run: a new one each time, never overwritten, its metrics continued."""
+"""The folder of a run: a new one each time, never overwritten, its metrics continued, its checkpoints whole."""
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from run_files import rows
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.training.run_folder import RunLogger, check_free, is_first_process, new_run_folder
+from l2nnn_lightning.training.run_folder import (
+    AtomicCheckpointIO,
+    RunLogger,
+    check_free,
+    is_first_process,
+    new_run_folder,
+)
 
 # A resumed logger finds its own file.
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
@@ -23,7 +31,7 @@ def test_new_folder_is_numbered_above_all_others(tmp_path: Path) -> None:
     assert new_run_folder("mnist", tmp_path) == tmp_path / "mnist" / "version_0"
     for name in ("version_0", "version_9", "version_10", "version_x", "notes"):
         (tmp_path / "mnist" / name).mkdir(parents=True)
-    assert new_run_folder("mnist", tmp_path) == tmp_path / "mnist" / "version_11"
+    assert new_run_folder("mnist", tmp_path) == tmp_path / "mnist" / "version_11"  # also later in one process
     assert new_run_folder("cifar", tmp_path) == tmp_path / "cifar" / "version_0"
 
 
@@ -34,35 +42,16 @@ def test_processes_of_one_training_share_the_folder(tmp_path: Path, monkeypatch:
     assert new_run_folder("mnist", tmp_path) == first
 
 
-def test_later_training_of_the_same_process_gets_its_own(tmp_path: Path) -> None:
-    new_run_folder("mnist", tmp_path).mkdir(parents=True)
-    assert new_run_folder("mnist", tmp_path).name == "version_1"
-
-
-@pytest.mark.parametrize("sign", ["config.yaml", "metrics.csv", "checkpoints"])
-def test_folder_with_a_run_is_refused(tmp_path: Path, sign: str) -> None:
-    (tmp_path / sign).mkdir()
-    with pytest.raises(
-        UserError, match=r"already holds a run: choose another --run_dir, or resume it with .*last\.ckpt"
-    ):
-        check_free(tmp_path)
-
-
-def test_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file is a file: choose another --run_dir"):
-        check_free(tmp_path / "file")
-
-
-def test_missing_empty_or_unrelated_folder_is_free(tmp_path: Path) -> None:
+def test_only_a_folder_without_a_run_is_free(tmp_path: Path) -> None:
     check_free(tmp_path / "none")
     (tmp_path / "notes.txt").touch()
     check_free(tmp_path)
-
-
-def read(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    with pytest.raises(UserError, match=r"notes.txt is a file: choose another --run_dir"):
+        check_free(tmp_path / "notes.txt")
+    for sign in ("config.yaml", "metrics.csv", "checkpoints"):
+        (tmp_path / sign / sign).mkdir(parents=True)
+        with pytest.raises(UserError, match=r"already holds a run: choose another --run_dir, or resume .*last\.ckpt"):
+            check_free(tmp_path / sign)
 
 
 def write_two_epochs(folder: Path) -> None:
@@ -72,33 +61,17 @@ def write_two_epochs(folder: Path) -> None:
     logger.save()
 
 
-def test_logger_writes_straight_into_the_folder(tmp_path: Path) -> None:
-    write_two_epochs(tmp_path)
-    assert [(row["step"], row["loss"]) for row in read(tmp_path)] == [("3", "0.3"), ("7", "0.7")]
-
-
-def test_resumed_logger_continues_and_drops_what_is_repeated(tmp_path: Path) -> None:
-    write_two_epochs(tmp_path)
-    logger = RunLogger(tmp_path, resumed_at=4)  # after the first epoch of four steps
-    logger.log_metrics({"loss": 0.65, "accuracy": 0.5, "epoch": 1}, step=7)
-    logger.save()
-    assert [(row["step"], row["loss"], row["accuracy"]) for row in read(tmp_path)] == [
-        ("3", "0.3", ""),
-        ("7", "0.65", "0.5"),
-    ]
-
-
 def test_resumed_logger_without_a_file_begins_one(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, resumed_at=4)
     logger.log_metrics({"loss": 1.0}, step=7)
     logger.save()
-    assert [row["step"] for row in read(tmp_path)] == ["7"]
+    assert [row["step"] for row in rows(tmp_path)] == ["7"]
 
 
 def test_resumed_logger_keeps_the_rows_even_if_it_is_killed_before_the_next(tmp_path: Path) -> None:
     write_two_epochs(tmp_path)
     RunLogger(tmp_path, resumed_at=8).log_hyperparams({})  # touches the file, and no more comes
-    assert [row["step"] for row in read(tmp_path)] == ["3", "7"]
+    assert [row["step"] for row in rows(tmp_path)] == ["3", "7"]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +96,18 @@ def test_one_process_is_the_first_however_they_are_started(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() is is_first
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise OSError("the disk is full")
+
+
+def test_checkpoint_is_replaced_in_one_step_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "last.ckpt"
+    for value in (1, 2):
+        AtomicCheckpointIO().save_checkpoint({"value": value}, path)
+        assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    with pytest.raises(OSError, match="the disk is full"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.ones(10_000), "value": Unpicklable()}, path)
+    assert torch.load(path, weights_only=True) == {"value": 2}

@@ -16,9 +16,8 @@ from l2nnn_lightning.evaluation.export import graph
 from l2nnn_lightning.evaluation.measure.subject import in_run_folder
 from l2nnn_lightning.evaluation.options import ExportOptions, export_options
 from l2nnn_lightning.evaluation.report.files import versions, write_json
-from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
+from l2nnn_lightning.training.checkpoints import SUFFIX, Checkpoint, card_path, run_folder_of, sha256, write_weights
 from l2nnn_lightning.training.classifier import Classifier
-from l2nnn_lightning.training.weights_file import SUFFIX, card_path, sha256, write_weights
 
 __all__ = ["run_export"]
 

@@ -78,19 +78,13 @@ class HardScalingSwitch(pl.Callback):
         self.waited = 0
         self.switched_at: int | None = None
 
-    @property
-    def state_key(self) -> str:
-        """One switch a training."""
-        return type(self).__name__
-
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers: the best value, the epochs waited, the last epoch in penalty mode."""
         return {"best": self.best, "waited": self.waited, "switched_at": self.switched_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self.best, self.waited = state_dict["best"], state_dict["waited"]
-        self.switched_at = state_dict["switched_at"]
+        vars(self).update(state_dict)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Raise the penalty weight; switch before the first step where that is asked for."""
@@ -110,9 +104,8 @@ class HardScalingSwitch(pl.Callback):
         if not pl_module.is_soft:
             return
         bound = largest_bound(pl_module.network)
-        pl_module.log("train/largest_bound", bound)
         weight = pl_module.penalty_weight * pl_module.penalty_scale
-        pl_module.log("train/penalty_weight", weight)
+        pl_module.log_dict({"train/largest_bound": bound, "train/penalty_weight": weight})
         if not bound < _RUNAWAY_BOUND:
             rank_zero_warn(
                 f"the weights run away (largest bound {bound:.3g}): raise model.penalty_weight "

@@ -75,7 +75,7 @@ def test_damage_is_one_line(shelf: Path, damage: str, terminal: Terminal) -> Non
 def test_another_safetensors_file_is_refused(shelf: Path) -> None:
     from safetensors.torch import save_file
 
-    from l2nnn_lightning.training.weights_file import card_path, sha256
+    from l2nnn_lightning.training.checkpoints import card_path, sha256
 
     file = shelf / "other.safetensors"
     save_file({"x": torch.zeros(1)}, file)

@@ -17,11 +17,6 @@ from l2nnn_lightning.training.callbacks import BestCheckpoint, HardScalingSwitch
 pytestmark = QUIET_TRAINING
 
 
-@pytest.fixture
-def data() -> StripesDataModule:
-    return StripesDataModule(batch_size=10, val_size=10)
-
-
 class Scores(pl.Callback):
     """Log a score of the test's choice, and note which files there are after each epoch."""
 
@@ -45,51 +40,40 @@ class Scores(pl.Callback):
         self.note()
 
 
-def run(folder: Path, data: StripesDataModule, model: Any, scores: list[float], *more: pl.Callback) -> Scores:
-    seen = Scores(folder, scores)
-    best = BestCheckpoint(folder, "val/score")
-    trainer = make_trainer(folder, seen, best, LastCheckpoint(folder), *more, max_epochs=len(scores))
-    trainer.fit(model, data)
-    return seen
+ORDINARY = partial(OrdinaryClassifier, partial(PlainTwin, channels=[2], dense=[4]), image_shape=SHAPE, num_labels=3)
 
 
-def test_penalty_mode_is_never_best(data: StripesDataModule, tmp_path: Path) -> None:
-    """Its score, far above all that follow, comes from a network that proves nothing."""
-    seen = run(tmp_path, data, make_classifier(), [9.0, 8.0, 0.1, 0.3, 0.2], HardScalingSwitch(switch_epoch=2))
-    assert seen.best_epochs == [None, None, None, 2, 3, 3]
-    assert L2NNNClassifier.load_from_checkpoint(tmp_path / "best.ckpt").is_hard
+@pytest.mark.parametrize(
+    ("make", "switch_epoch", "mode", "scores", "best_epochs"),
+    [
+        # The scores in penalty mode, far above all that follow, come from a network that proves nothing.
+        (make_classifier, 2, "max", [9.0, 8.0, 0.1, 0.3, 0.2], [None, None, None, 2, 3, 3]),
+        (make_classifier, 9, "max", [0.1, 0.2], [None] * 3),
+        (partial(make_classifier, hard=True), 9, "max", [0.1, 0.3, 0.2], [None, 0, 1, 1]),
+        (partial(make_classifier, hard=True), 9, "min", [0.3, 0.1, 0.2], [None, 0, 1, 1]),
+        (ORDINARY, 9, "max", [0.1, 0.3, 0.2], [None, 0, 1, 1]),
+    ],
+)
+def test_best_is_the_best_that_proves_and_last_the_latest(
+    tmp_path: Path, make: Any, switch_epoch: int, mode: str, scores: list[float], best_epochs: list[int | None]
+) -> None:
+    seen = Scores(tmp_path, scores)
+    callbacks = (BestCheckpoint(tmp_path, "val/score", mode), LastCheckpoint(tmp_path))
+    trainer = make_trainer(
+        tmp_path, seen, *callbacks, HardScalingSwitch(switch_epoch=switch_epoch), max_epochs=len(scores)
+    )
+    trainer.fit(make(), StripesDataModule(batch_size=10, val_size=10))
+    assert seen.best_epochs == best_epochs
+    assert seen.last_epochs == [None, *range(len(scores))]
+    assert {path.name for path in tmp_path.glob("*.ckpt")} <= {"best.ckpt", "last.ckpt"}
+    if best_epochs[-1] is not None and make is not ORDINARY:
+        assert L2NNNClassifier.load_from_checkpoint(tmp_path / "best.ckpt").is_hard
 
 
-def test_without_a_switch_there_is_no_best(data: StripesDataModule, tmp_path: Path) -> None:
-    assert run(tmp_path, data, make_classifier(), [0.1, 0.2]).best_epochs == [None] * 3
-
-
-def test_hard_from_the_start_keeps_the_best(data: StripesDataModule, tmp_path: Path) -> None:
-    seen = run(tmp_path, data, make_classifier(hard=True), [0.1, 0.3, 0.2])
-    assert seen.best_epochs == [None, 0, 1, 1]
-
-
-def test_ordinary_classifier_has_a_best_too(data: StripesDataModule, tmp_path: Path) -> None:
-    model = OrdinaryClassifier(partial(PlainTwin, channels=[2], dense=[4]), image_shape=SHAPE, num_labels=3)
-    assert run(tmp_path, data, model, [0.1, 0.3, 0.2]).best_epochs == [None, 0, 1, 1]
-
-
-def test_last_is_written_after_every_epoch(data: StripesDataModule, tmp_path: Path) -> None:
-    seen = run(tmp_path, data, make_classifier(), [0.3, 0.2, 0.1], HardScalingSwitch(switch_epoch=2))
-    assert seen.last_epochs == [None, 0, 1, 2]
-    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
-
-
-def test_last_holds_what_the_switch_did_in_its_epoch(data: StripesDataModule, tmp_path: Path) -> None:
-    run(tmp_path, data, make_classifier(), [0.3, 0.2], HardScalingSwitch(switch_epoch=2))
+def test_last_holds_what_the_switch_did_in_its_epoch(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, LastCheckpoint(tmp_path), HardScalingSwitch(switch_epoch=2), max_epochs=2)
+    trainer.fit(make_classifier(), StripesDataModule(batch_size=10, val_size=10))
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["callbacks"]["HardScalingSwitch"]["switched_at"] == 1
     assert all(bool(value) for key, value in checkpoint["state_dict"].items() if key.endswith(".hard"))
     assert checkpoint["lr_schedulers"][0]["start"] == 10
-
-
-def test_minimum_may_be_best(data: StripesDataModule, tmp_path: Path) -> None:
-    seen = Scores(tmp_path, [0.3, 0.1, 0.2])
-    best = BestCheckpoint(tmp_path, "val/score", mode="min")
-    make_trainer(tmp_path, seen, best, max_epochs=3).fit(make_classifier(hard=True), data)
-    assert seen.best_epochs[-1] == 1

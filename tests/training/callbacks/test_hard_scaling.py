@@ -17,7 +17,7 @@ from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.models import L2NNN, ConvL2NNN, SeparateL2NNNs
 from l2nnn_lightning.nn import is_hard
 from l2nnn_lightning.training import PaperLoss
-from l2nnn_lightning.training.callbacks import HardScalingSwitch
+from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
 from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 pytestmark = QUIET_TRAINING
@@ -49,46 +49,33 @@ def test_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:
         HardScalingSwitch(**options)
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 3])
-def test_switches_after_the_given_number_of_epochs(data: StripesDataModule, tmp_path: Path, epoch: int) -> None:
-    seen = Scripted()
-    make_trainer(tmp_path, HardScalingSwitch(switch_epoch=epoch), seen).fit(make_classifier(), data)
-    assert seen.hard == [done >= epoch for done in range(4)]
+FALLING = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]
 
 
 @pytest.mark.parametrize(
-    ("values", "mode", "patience", "min_delta", "first_hard"),
+    ("options", "values", "first_hard"),
     [
-        ([1.0, 0.9, 0.95, 0.95, 0.5, 0.4], "min", 2, 0.0, 4),
-        ([1.0, 0.9, 0.95, 0.85, 0.8, 0.9], "min", 2, 0.0, None),  # an improvement in between starts the wait again
-        ([1.0, 0.99, 0.98, 0.5, 0.4, 0.3], "min", 2, 0.1, 3),  # too small to count
-        ([0.1, 0.2, 0.2, 0.3, 0.3, 0.3], "max", 1, 0.0, 3),
-        ([math.nan, math.nan, 0.5, 0.5, 0.5, 0.5], "min", 2, 0.0, 2),  # a metric that is not a number never improves
+        ({"switch_epoch": 0}, FALLING, 0),
+        ({"switch_epoch": 3}, FALLING, 3),
+        ({}, [1.0, 0.9, 0.95, 0.95, 0.5, 0.4], 4),
+        ({}, [1.0, 0.9, 0.95, 0.85, 0.8, 0.9], 6),  # an improvement in between starts the wait again
+        ({"min_delta": 0.1}, [1.0, 0.99, 0.98, 0.5, 0.4, 0.3], 3),  # too small to count
+        ({"mode": "max", "patience": 1}, [0.1, 0.2, 0.2, 0.3, 0.3, 0.3], 3),
+        ({}, [math.nan, math.nan, 0.5, 0.5, 0.5, 0.5], 2),  # a metric that is not a number never improves
+        ({"latest": 0.5}, FALLING, 3),
+        ({"latest": 0.3}, FALLING, 2),
+        ({"latest": 0.1}, FALLING, 1),
+        ({"monitor": "train/loss"}, FALLING, 6),  # at the latest after the last epoch, so that the run ends with proofs
     ],
 )
-def test_switches_when_the_metric_stops_improving(
-    data: StripesDataModule,
-    tmp_path: Path,
-    values: list[float],
-    mode: Any,
-    patience: int,
-    min_delta: float,
-    first_hard: int | None,
+def test_switches_in_its_time(
+    data: StripesDataModule, tmp_path: Path, options: dict[str, Any], values: list[float], first_hard: int
 ) -> None:
-    seen = Scripted(values)
-    switch = HardScalingSwitch("val/scripted", mode, patience, min_delta, latest=1.0)
-    trainer = make_trainer(tmp_path, seen, switch, max_epochs=6)
-    model = make_classifier()
-    trainer.fit(model, data)
-    assert seen.hard == [first_hard is not None and epoch >= first_hard for epoch in range(6)]
-    assert model.is_hard  # at the latest after the last epoch, so that the run ends with proofs
-
-
-@pytest.mark.parametrize(("latest", "first_hard"), [(0.5, 2), (0.3, 2), (0.25, 1), (1.0, None)])
-def test_switches_at_the_latest(data: StripesDataModule, tmp_path: Path, latest: float, first_hard: int | None) -> None:
-    seen = Scripted([1.0, 0.9, 0.8, 0.7])
-    make_trainer(tmp_path, seen, HardScalingSwitch("val/scripted", latest=latest)).fit(make_classifier(), data)
-    assert seen.hard == [first_hard is not None and epoch >= first_hard for epoch in range(4)]
+    seen, model = Scripted(values), make_classifier()
+    switch = HardScalingSwitch(**({"monitor": "val/scripted", "patience": 2, "latest": 1.0} | options))
+    make_trainer(tmp_path, seen, switch, max_epochs=6).fit(model, data)
+    assert seen.hard == [epoch >= first_hard for epoch in range(6)]
+    assert model.is_hard
 
 
 def test_penalty_weight_grows_geometrically(data: StripesDataModule, tmp_path: Path) -> None:
@@ -107,12 +94,6 @@ def test_missing_metric_is_one_clear_error_that_lists_the_others(data: StripesDa
         assert known in message
 
 
-def test_metric_of_training_may_be_watched(data: StripesDataModule, tmp_path: Path) -> None:
-    model = make_classifier()
-    make_trainer(tmp_path, HardScalingSwitch("train/loss", latest=1.0), max_epochs=2).fit(model, data)
-    assert model.is_hard
-
-
 def test_says_so_when_the_weights_run_away(data: StripesDataModule, tmp_path: Path) -> None:
     model = make_classifier(penalty_weight=0.0, init="orthogonal")
     with torch.no_grad():
@@ -121,13 +102,6 @@ def test_says_so_when_the_weights_run_away(data: StripesDataModule, tmp_path: Pa
     trainer = make_trainer(tmp_path, HardScalingSwitch(switch_epoch=2), max_epochs=1)
     with pytest.warns(UserWarning, match="the weights run away .* raise model.penalty_weight"):
         trainer.fit(model, data)
-
-
-def test_switch_is_told_in_one_line(data: StripesDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make_trainer(tmp_path, HardScalingSwitch(switch_epoch=2)).fit(make_classifier(), data)
-    told = [message for message in caplog.messages if "hard scaling" in message]
-    assert len(told) == 1
-    assert told[0].startswith("Switched to hard scaling at epoch 1, step 10 (as configured); the largest bound was ")
 
 
 def test_learning_rate_is_lowered_and_its_schedule_restarted(data: StripesDataModule, tmp_path: Path) -> None:
@@ -172,22 +146,6 @@ def test_logits_change_by_one_factor_a_label_and_l_a_not_at_all(network: Any) ->
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=2e-3, atol=0)
     assert bool((ratio > 1.5).all())  # it was expansive
     torch.testing.assert_close(loss_after, loss_before, rtol=1e-4, atol=1e-5)
-
-
-def test_switch_in_training_keeps_l_a(data: StripesDataModule, tmp_path: Path) -> None:
-    losses: list[Tensor] = []
-
-    class Around(HardScalingSwitch):
-        def _switch(self, trainer: pl.Trainer, pl_module: L2NNNClassifier, *rest: Any) -> None:
-            images, labels = data.load_images(False)
-            with torch.no_grad():
-                losses.append(terms_of_a(pl_module, images.float() / 255, labels))
-                super()._switch(trainer, pl_module, *rest)
-                losses.append(terms_of_a(pl_module, images.float() / 255, labels))
-
-    model = make_classifier(objective=partial(PaperLoss, omega=1.0), penalty_weight=0.001)
-    make_trainer(tmp_path, Around(switch_epoch=2)).fit(model, data)
-    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
 
 
 # --- what is reset ---
@@ -257,3 +215,65 @@ def test_network_that_is_no_plain_chain_switches_too() -> None:
     model.harden()
     assert model.is_hard
     assert torch.equal(model.objective.log_u, scale)
+
+
+# --- what it survives: a resume, averaged weights ---
+
+
+def fit(tmp_path: Path, epochs: int, values: list[float], checkpoint: Path | None = None) -> tuple[Any, Any, Any]:
+    torch.manual_seed(1)
+    model, switch = make_classifier(), HardScalingSwitch("val/scripted", patience=2, latest=1.0, lr_factor=0.5)
+    seen = Scripted(values)
+    last = LastCheckpoint(tmp_path)
+    trainer = make_trainer(tmp_path, EpochSeed(0), seen, switch, last, max_epochs=6, limit_train_batches=5)
+    if checkpoint is None and epochs < 6:
+
+        class Stop(pl.Callback):
+            def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+                trainer.should_stop = trainer.current_epoch + 1 >= epochs
+
+        trainer.callbacks.insert(0, Stop())  # type: ignore[attr-defined]
+    trainer.fit(model, StripesDataModule(batch_size=10, val_size=10), ckpt_path=checkpoint, weights_only=True)
+    return model, switch, seen
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 4])
+def test_state_survives_a_resume(tmp_path: Path, epochs: int) -> None:
+    """Before the wait, in the middle of it, and after the switch."""
+    values = [0.5, 0.4, 0.6, 0.6, 0.5, 0.5]
+    whole, switch, seen = fit(tmp_path / "whole", 6, values)
+    fit(tmp_path / "torn", epochs, values)
+    rest, resumed, seen_rest = fit(tmp_path / "torn", 6, values, tmp_path / "torn" / "last.ckpt")
+    assert seen.hard == [False] * 4 + [True] * 2
+    assert seen_rest.hard == seen.hard[epochs:]
+    assert resumed.state_dict() == switch.state_dict() == {"best": pytest.approx(0.4), "waited": 2, "switched_at": 3}
+    assert seen_rest.rates == seen.rates[epochs * 5 :]
+    state, expected = rest.state_dict(), whole.state_dict()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("use_buffers", [True, False])
+def test_switch_survives_averaged_weights(data: StripesDataModule, tmp_path: Path, use_buffers: bool) -> None:
+    average = pl.callbacks.EMAWeightAveraging(decay=0.9, use_buffers=use_buffers)
+    model = make_classifier()
+    best = BestCheckpoint(tmp_path, "val/accuracy")
+    trainer = make_trainer(tmp_path, HardScalingSwitch(switch_epoch=2), average, best, LastCheckpoint(tmp_path))
+    trainer.fit(model, data)
+    assert model.is_hard  # now the average
+    for name in ("best.ckpt", "last.ckpt"):
+        loaded = L2NNNClassifier.load_from_checkpoint(tmp_path / name).double().eval()
+        assert loaded.is_hard, name
+        rows = torch.autograd.functional.jacobian(
+            lambda x, loaded=loaded: loaded(x[None])[0], torch.rand(1, 6, 6, dtype=torch.float64)
+        )
+        assert float(rows.flatten(1).norm(dim=1).max()) <= 1 + 1e-6
+
+
+def test_average_that_is_still_soft_is_never_best(data: StripesDataModule, tmp_path: Path) -> None:
+    """With rare updates the network is hard while the average, which is validated and saved, is not."""
+    average = pl.callbacks.EMAWeightAveraging(update_every_n_steps=1000, update_starting_at_step=0)
+    best = BestCheckpoint(tmp_path, "val/accuracy")
+    trainer = make_trainer(tmp_path, HardScalingSwitch(switch_epoch=1), average, best)
+    trainer.fit(make_classifier(), data)
+    assert best.best_model_path == ""
+    assert not (tmp_path / "best.ckpt").exists()

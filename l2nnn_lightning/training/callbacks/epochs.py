@@ -1,0 +1,166 @@
+"""What happens at every epoch: seeds, a line, checkpoints; the Parseval update; what becomes of noisy labels."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from rich.console import Console
+from torch import Tensor
+
+from l2nnn_lightning.data import ImageSet, to_float
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.models.parseval import parseval_retraction_
+from l2nnn_lightning.training.classifier import Classifier
+
+__all__ = ["BestCheckpoint", "EpochLines", "EpochSeed", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
+
+# What a line says of an epoch, where it was measured.
+_LINE = (
+    ("train/loss", "loss", ".4f"),
+    ("val/accuracy", "val accuracy", ".2%"),
+    ("val/gap_mean", "mean gap", ".3f"),
+    ("val/radius_mean", "mean radius", ".3f"),
+)
+
+
+class EpochSeed(pl.Callback):
+    """Make random numbers a function of seed, epoch and process, so that a resumed run repeats an uninterrupted one.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Seed the CPU's and the devices' generators."""
+        # A large odd stride keeps the streams of neighbouring seeds, epochs and processes apart.
+        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 1_000_003 + trainer.global_rank)
+
+
+class EpochLines(pl.Callback):
+    """Print loss, accuracy, mean gap and mean certified radius after every epoch, in one line."""
+
+    _started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the line."""
+        if not trainer.is_global_zero:
+            return
+        words = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
+        metrics = trainer.callback_metrics
+        words += [f"{text} {float(metrics[name]):{form}}" for name, text, form in _LINE if name in metrics]
+        words += ["hard" if pl_module.is_hard else "soft", f"{time.perf_counter() - self._started:.1f} s"]
+        Console(stderr=True, highlight=False, soft_wrap=True).print("  ".join(words))
+
+
+class ParsevalRetraction(pl.Callback):
+    """Keep the filters of a network orthonormal while it trains, see :func:`parseval_retraction_`.
+
+    Args:
+        beta: how far each retraction goes, in (0, 1/2].
+        steps: retractions after each step of the optimizer, >= 1.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(self, beta: float = 0.5, steps: int = 2) -> None:
+        super().__init__()
+        if not 0 < beta <= 0.5:
+            raise ValueError(f"beta must be in (0, 0.5], got {beta}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        self.beta, self.steps = beta, steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:  # noqa: ARG002
+        """Retract every layer."""
+        parseval_retraction_(pl_module, self.beta, self.steps)
+
+
+class NoisyLabelMonitor(pl.Callback):
+    """Log what the network makes of noisy training labels, after every epoch, to all loggers.
+
+    On a sample of the training images: ``noisy/clean_accuracy``, on labels that are as they were;
+    ``noisy/memorised``, how often a changed label is repeated; ``noisy/corrected``, how often the original label is
+    answered instead; and ``noisy/gap_mean``. It looks at original labels, so nothing may be chosen by it.
+
+    Args:
+        images: size of the sample, the first training images, >= 1.
+        batch_size: images at once, >= 1.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(self, images: int = 2000, batch_size: int = 500) -> None:
+        super().__init__()
+        for name, value in (("images", images), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.images, self.batch_size = images, batch_size
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Measure and log; every process measures the same sample."""
+        train: ImageSet | None = getattr(getattr(trainer, "datamodule", None), "train_set", None)
+        if train is None:
+            raise UserError("NoisyLabelMonitor needs one of this package's DataModules")
+        given, clean = train.labels[: self.images].cpu(), train.clean_labels[: self.images].cpu()
+        certified = pl_module.certified()
+        parts = [
+            certified(to_float(batch, pl_module.device))
+            for batch in torch.split(train.images[: self.images], self.batch_size)
+        ]
+        label, gap, _ = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        changed = given != clean
+        values = {"noisy/gap_mean": float(gap.double().mean())}
+        if not bool(changed.all()):
+            values["noisy/clean_accuracy"] = float((label == given)[~changed].double().mean())
+        if bool(changed.any()):
+            values["noisy/memorised"] = float((label == given)[changed].double().mean())
+            values["noisy/corrected"] = float((label == clean)[changed].double().mean())
+        pl_module.log_dict(values, rank_zero_only=True)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep ``best.ckpt``, by a metric of the validation images. An L2NNN in penalty mode is never best.
+
+    Args:
+        dirpath: the folder of the checkpoints.
+        monitor: the metric.
+        mode: whether it should rise (``"max"``) or fall (``"min"``).
+    """
+
+    def __init__(self, dirpath: str | Path, monitor: str, mode: str = "max") -> None:
+        super().__init__(
+            dirpath, "best", monitor, mode=mode, enable_version_counter=False, save_on_train_epoch_end=False
+        )
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Refuse every checkpoint of a network that proves nothing yet."""
+        module: Classifier = trainer.lightning_module  # type: ignore[assignment]
+        # What was validated, and is saved, may be an average of weights that is not hard yet.
+        was_hard = bool(trainer.callback_metrics.get("val/hard", True))
+        if module.is_soft or (module.network.can_prove and not was_hard):
+            return False
+        return super().check_monitor_top_k(trainer, current)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keep ``last.ckpt`` of the latest epoch, after everything else the epoch's end has done.
+
+    Args:
+        dirpath: the folder of the checkpoints.
+    """
+
+    def __init__(self, dirpath: str | Path) -> None:
+        super().__init__(dirpath, "last", enable_version_counter=False, save_on_train_epoch_end=True)
