@@ -1,6 +1,5 @@
 """Callbacks: the switch to hard scaling, checkpoints, reproducible randomness."""
 
-from l2nnn_lightning.training.callbacks.hard_scaling import HardScalingSwitch
 from l2nnn_lightning.training.callbacks.epochs import (
     BestCheckpoint,
     EpochLines,
@@ -9,6 +8,7 @@ from l2nnn_lightning.training.callbacks.epochs import (
     NoisyLabelMonitor,
     ParsevalRetraction,
 )
+from l2nnn_lightning.training.callbacks.hard_scaling import HardScalingSwitch
 
 __all__ = [
     "BestCheckpoint",
