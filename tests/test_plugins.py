@@ -1,4 +1,4 @@
-"""A network with its own rule, a schedule and a data set from outside the package, by class_path; the examples of
+"""A network with its own rule and bound, a schedule and a data set from outside, by class_path; the examples of
 ``docs/extending.md``, which ``test_pages_true.py`` runs, are the rest.
 """
 
@@ -12,7 +12,9 @@ import yaml
 
 from l2nnn_lightning.__main__ import train
 from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.models import Network
 from l2nnn_lightning.training.checkpoints import Checkpoint
+from l2nnn_lightning.training.factories import build
 
 # Lightning 2.6 calls jsonargparse by names that it has deprecated since.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -33,16 +35,21 @@ class OneLayer(Network):
 
     can_prove = True
 
-    def __init__(self, image_shape, num_labels, scale: float = 1.0):
+    def __init__(self, image_shape, num_labels, scale: float = 1.0, bound: str = "gram"):
         super().__init__()
         pixels = image_shape[0] * image_shape[1] * image_shape[2]
-        self.layer, self.scale = nonexpansive(nn.Linear(pixels, num_labels)), scale
+        self.layer, self.scale = nonexpansive(nn.Linear(pixels, num_labels), bound), scale
 
     def forward(self, image):
         return self.scale * self.layer(image.flatten(1))
 
     def rule(self, *, quick=False):
         return GapRule(2**0.5 * self.scale) if self.is_hard else NothingProved()
+
+
+def trace(weight, layout):
+    """``|W|_2^2 <= |W|_F^2``."""
+    return layout.matrices(weight).square().sum((1, 2), keepdim=True)
 
 
 class Halving(torch.optim.lr_scheduler.LRScheduler):
@@ -98,7 +105,7 @@ def part(name: str, **options: object) -> dict[str, object]:
 
 def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {
-        "network": part("OneLayer", scale=3.0),
+        "network": part("OneLayer", scale=3.0, bound="made_up_plugins.trace"),
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.02}},
         "scheduler": part("Halving", every=10),
     }
@@ -115,7 +122,7 @@ def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: p
     assert train(["--config", "mine.yaml", "--model.network.scale", "2", "--run_dir", "run"]) == 0
     last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     assert {name: last["hyper_parameters"][name] for name in ("network", "scheduler")} == {
-        "network": part("OneLayer", scale=2.0),
+        "network": part("OneLayer", scale=2.0, bound="made_up_plugins.trace"),
         "scheduler": model["scheduler"],
     }
     assert last["l2nnn_lightning"]["data"]["name"] == "made_up_plugins.Squares"
@@ -143,3 +150,10 @@ def test_one_config_trains_with_parts_from_outside(plugins: Path, monkeypatch: p
     monkeypatch.setenv("L2NNN_TRUST", "other_package,made_up_plugins")
     assert torch.equal(best.classifier().certify(images).radius, certificate.radius)
     assert train(["--ckpt_path", "run/checkpoints/last.ckpt", "--trainer.max_epochs", "9"]) == 0
+
+
+def test_a_bound_that_a_checkpoint_names_is_not_imported_unless_trusted() -> None:
+    options = {"bound": "antigravity.fly"}
+    with pytest.raises(ValueError, match="to trust that, set L2NNN_TRUST=antigravity"):
+        build({"class_path": "l2nnn_lightning.models.ConvL2NNN", "init_args": options}, Network)
+    assert "antigravity" not in sys.modules

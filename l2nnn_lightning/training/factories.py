@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from l2nnn_lightning.attacks.registry import find_class
@@ -33,18 +34,21 @@ def describe(factory: Callable[..., Any]) -> dict[str, Any]:
         kind = next((part for part in reversed(kind.args) if isinstance(part, type)), kind.func)
     if not isinstance(kind, type):
         raise ValueError(f"{factory!r} cannot be kept in a checkpoint: give a class or functools.partial of one")
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _plain(options)}
+    return {"class_path": _public_path(kind), "init_args": _plain(options)}
 
 
 def build(description: Mapping[str, Any], kind: Any) -> Callable[..., Any]:
     """Undo :func:`describe`; a ValueError if the class is not there, is no ``kind``, or is not trusted."""
-    check_trusted(description["class_path"])
+    options = description.get("init_args", {})
+    for path in (description["class_path"], str(options.get("bound", ""))):
+        if "." in path:
+            check_trusted(path)
     found: Any = find_class(description["class_path"], kind)
-    return partial(found, **description.get("init_args", {}))
+    return partial(found, **options)
 
 
 def check_trusted(path: str) -> None:
-    """Refuse a class that a checkpoint names, whose import would run code of a package that nobody has asked for.
+    """Refuse a class or a bound that a checkpoint names, whose import would run code of a package that nobody has asked for.
 
     Trusted are this package, ``torch.optim``, what has been imported already, and what L2NNN_TRUST lists.
 
@@ -55,6 +59,14 @@ def check_trusted(path: str) -> None:
     roots = (*_TRUSTED, *filter(None, os.environ.get("L2NNN_TRUST", "").split(",")))
     if module not in sys.modules and not any(module == root or module.startswith(f"{root}.") for root in roots):
         raise ValueError(f"it needs {path}, of another package: to trust that, set L2NNN_TRUST={module}")
+
+
+def _public_path(kind: type) -> str:
+    """Name a class of this package by its room, ``l2nnn_lightning.models.ConvL2NNN``, wherever in there it stands."""
+    package, *rest = kind.__module__.split(".")
+    room = f"{package}.{rest[0]}" if package == _TRUSTED[0] and rest else kind.__module__
+    is_public = getattr(import_module(room), kind.__name__, None) is kind
+    return f"{room if is_public else kind.__module__}.{kind.__qualname__}"
 
 
 def _plain(value: Any) -> Any:

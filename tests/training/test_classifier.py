@@ -125,7 +125,7 @@ def test_checkpoint_holds_plain_values_and_tensors_alone(trained: tuple[L2NNNCla
     checkpoint = torch.load(trained[1], weights_only=True)
     assert is_plain(dict(checkpoint["hyper_parameters"]))
     assert checkpoint["hyper_parameters"]["objective"] == {
-        "class_path": "l2nnn_lightning.training.paper_loss.PaperLoss",
+        "class_path": "l2nnn_lightning.training.PaperLoss",
         "init_args": {"omega": 1.0, "u": 3.0, "v": 2.0},
     }
     assert (checkpoint["lr_schedulers"][0]["start"], checkpoint["lr_schedulers"][0]["last_epoch"]) == (12, 72)

@@ -82,7 +82,7 @@ def test_ordinary_classifier_is_best_in_accuracy(images: Path, tmp_path: Path) -
     plain = ["--model", "OrdinaryClassifier", "--model.network", "PlainTwin", "--model.network.channels=[2]"]
     assert train(["--config", config, *plain, "--run_dir", "run"]) == 0
     best = torch.load("run/checkpoints/best.ckpt", weights_only=True)
-    assert best["hyper_parameters"]["network"]["class_path"] == "l2nnn_lightning.models.ordinary.PlainTwin"
+    assert best["hyper_parameters"]["network"]["class_path"] == "l2nnn_lightning.models.PlainTwin"
 
 
 def test_compiled_training_goes_through_the_switch_to_the_same_weights(images: Path, tmp_path: Path) -> None:
