@@ -48,7 +48,7 @@ def build(description: Mapping[str, Any], kind: Any) -> Callable[..., Any]:
 
 
 def check_trusted(path: str) -> None:
-    """Refuse a class or a bound that a checkpoint names, whose import would run code of a package that nobody has asked for.
+    """Refuse what a checkpoint names, if its import would run code of a package that nobody has asked for.
 
     Trusted are this package, ``torch.optim``, what has been imported already, and what L2NNN_TRUST lists.
 
