@@ -1,8 +1,8 @@
-"""``python -m l2nnn_lightning.study NAME``."""
+"""``python -m l2nnn_lightning.study``."""
 
 import sys
 
-from l2nnn_lightning.__main__ import main
+from l2nnn_lightning.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(main(["study", *sys.argv[1:]]))
+    sys.exit(run("study", sys.argv[1:], is_program=True))
