@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from terminal import Terminal
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("suite")
 torch.set_num_threads(1)
+# A shell lets what it runs in the background ignore Ctrl-C; the tests of it need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

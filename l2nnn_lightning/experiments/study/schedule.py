@@ -47,12 +47,17 @@ def run_tasks(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> l
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         return asyncio.run(_run_all(tasks, jobs, say))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, on_terminate)
 
 
 async def _run_all(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> list[str]:
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # asyncio's, which cancels what runs
+    everything = asyncio.current_task()
+    assert everything is not None
+    # As asyncio does on Ctrl-C, which is ignored where the shell has put the program in the background.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, everything.cancel)
     slots: asyncio.Queue[int] = asyncio.Queue()
     for slot in range(jobs):
         slots.put_nowait(slot)
