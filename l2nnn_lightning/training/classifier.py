@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
@@ -43,13 +43,14 @@ class Classifier(pl.LightningModule):
     """A network with what trains it: objective, optimizer, schedule, metrics, checkpoints.
 
     The first four arguments are classes or ``functools.partial`` of them; in a config ``class_path`` and ``init_args``.
+    Null stands for the classifier's own ``defaults``.
 
     Args:
-        network: takes (image_shape, num_labels); see ``l2nnn_lightning.models``.
-        objective: takes (num_labels); see ``l2nnn_lightning.training.objectives``.
-        optimizer: takes the parameters; each nonexpansive weight comes as a group of its own, which names its
-            ``columns``. Any of ``torch.optim`` will do.
-        scheduler: takes the optimizer; it is stepped once a batch.
+        network: takes (image_shape, num_labels), such as :class:`ConvL2NNN`.
+        objective: takes (num_labels), such as :class:`PaperLoss`.
+        optimizer: takes the parameters, such as :class:`ScaledAdam` or any of ``torch.optim``; each nonexpansive weight
+            comes as a group of its own, which names its ``columns``.
+        scheduler: takes the optimizer, such as :class:`CosineAfterSwitch`; it is stepped once a batch.
         image_shape: (channels, height, width) of the images; set from the data by the command line.
         num_labels: the number of labels; set from the data by the command line.
         radii: the L2 radii at which certified accuracy is measured in validation.
@@ -59,15 +60,22 @@ class Classifier(pl.LightningModule):
         (B, C, H, W) in [0, 1] -> (B, K).
     """
 
+    #: What null stands for. As defaults of the arguments, their options would be handed on to other classes.
+    defaults: ClassVar[dict[str, Any]] = {
+        "network": ConvL2NNN,
+        "objective": PaperLoss,
+        "optimizer": ScaledAdam,
+        "scheduler": CosineAfterSwitch,
+    }
     #: Whether this epoch is trained with the penalty.
     _penalised: bool | None = None
 
     def __init__(
         self,
-        network: NetworkFactory,
-        objective: ObjectiveFactory,
-        optimizer: OptimizerCallable = ScaledAdam,
-        scheduler: ScheduleFactory = CosineAfterSwitch,
+        network: NetworkFactory | None = None,
+        objective: ObjectiveFactory | None = None,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: ScheduleFactory | None = None,
         image_shape: Sequence[int] = (1, 28, 28),
         num_labels: int = 10,
         radii: Sequence[float] = (0.5, 1.0, 1.58),
@@ -82,15 +90,22 @@ class Classifier(pl.LightningModule):
             raise ValueError(f"penalty_weight must be at least 0, got {penalty_weight}")
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_labels, self.radii = num_labels, tuple(radii)
-        given: Sequence[Any] = (network, objective, optimizer, scheduler)
-        described = {name: describe(factory) for name, factory in zip(_FACTORIES, given, strict=True)}
+        given: dict[str, Any] = {
+            "network": network,
+            "objective": objective,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+        }
+        made = {name: factory or self.defaults[name] for name, factory in given.items()}
+        described = {name: describe(factory) for name, factory in made.items()}
         plain = {"image_shape": list(image_shape), "num_labels": num_labels, "radii": list(radii)}
         self.save_hyperparameters({**described, **plain, "penalty_weight": penalty_weight})
-        self.network = network(self.image_shape, num_labels)
-        self.objective: Objective = objective(num_labels)
+        self.network: Network = made["network"](self.image_shape, num_labels)
+        self.objective: Objective = made["objective"](num_labels)
         self.objective.check(self.network)
-        self.optimizer, self.scheduler = optimizer, scheduler
-        scheduler(optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))], "columns": 1}]))  # refuse bad options
+        self.optimizer, self.scheduler = made["optimizer"], made["scheduler"]
+        parameters = [{"params": [torch.nn.Parameter(torch.zeros(1))], "columns": 1}]
+        self.scheduler(self.optimizer(parameters))  # refuses bad options
         self.penalty_weight, self.penalty_scale, self._is_fresh = penalty_weight, 1.0, True
         self.train_accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.train_gap = MeanMetric()
@@ -263,36 +278,19 @@ class L2NNNClassifier(Classifier):
     """An L2-nonexpansive classifier: its confidence gap is a guaranteed distance to the nearest adversarial example.
 
     Trains the paper's network with the paper's loss (3) by default, with the penalty (7) while soft;
-    :class:`HardScalingSwitch` makes it hard. See :class:`Classifier` for the other arguments.
-
-    Args:
-        network: takes (image_shape, num_labels); null for :class:`ConvL2NNN`.
-        objective: takes (num_labels).
+    :class:`HardScalingSwitch` makes it hard. See :class:`Classifier` for the arguments.
     """
-
-    # No class as the network's default: the command line would hand its options' defaults on to another class.
-    def __init__(
-        self, network: NetworkFactory | None = None, objective: ObjectiveFactory = PaperLoss, **options: Any
-    ) -> None:
-        super().__init__(network or ConvL2NNN, objective, **options)
 
 
 class OrdinaryClassifier(Classifier):
     """An ordinary classifier trained with cross-entropy, as a baseline: it proves nothing. See :class:`Classifier`.
 
     With adversarial batches it is trained on these alone, as Madry et al. (2017) do.
-
-    Args:
-        network: takes (image_shape, num_labels); null for :class:`MadryNet`.
-        objective: takes (num_labels).
-        optimizer: takes the parameters.
     """
 
-    def __init__(
-        self,
-        network: NetworkFactory | None = None,
-        objective: ObjectiveFactory = CrossEntropy,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        **options: Any,
-    ) -> None:
-        super().__init__(network or MadryNet, objective, optimizer, **options)
+    defaults: ClassVar[dict[str, Any]] = {
+        **Classifier.defaults,
+        "network": MadryNet,
+        "objective": CrossEntropy,
+        "optimizer": torch.optim.Adam,
+    }

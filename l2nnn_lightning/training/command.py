@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from l2nnn_lightning.data.errors import LostProcessError, UserError
 from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
-from l2nnn_lightning.training.classifier import Classifier
+from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
 from l2nnn_lightning.training.explain import explain
+from l2nnn_lightning.training.factories import describe
 from l2nnn_lightning.training.run_folder import (
     AtomicCheckpointIO,
     RunLogger,
@@ -68,8 +69,7 @@ def run_training(args: Sequence[str]) -> None:
     if not configs and not {"-h", "--help"} & set(args):
         configs = [_default_config(args)]
         args = ["--config", configs[0], *args]
-    for config in configs:
-        _check_config(Path(config))
+    args = _with_classes(args, [_read_model(Path(config)) for config in configs])
     _silence()
     with _before_work():
         cli = TrainCLI(args, name=Path(configs[0]).stem if configs else "run")
@@ -205,20 +205,42 @@ def _fit(cli: TrainCLI) -> None:
         ) from error
 
 
-def _check_config(path: Path) -> None:
-    """Refuse a config that is not there, or that sets options where they no longer are."""
+def _read_model(path: Path) -> dict[str, Any]:
+    """Return a config's part on the model; refuse one that is not there, or sets options where they no longer are."""
     if not path.is_file():
         raise UserError(f"there is no config {path}: see the folder configs/")
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
+        model = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
+        options = dict(model.get("init_args") or {})
         moved = [name for name in options if name in MOVED]
         is_name = isinstance(options.get("network"), str) and "." not in options["network"]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return  # the parser says what is wrong, or another config sets the model
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError):
+        return {}  # the parser says what is wrong, or another config sets the model
     if moved:
         raise UserError(f"{path} is of an earlier version: model.{moved[0]} has moved to model.{MOVED[moved[0]]}")
     if is_name and options["network"][:1].islower():
         raise UserError(f"{path} is of an earlier version: networks are named by their class, such as ConvL2NNN")
+    return {**model, "init_args": options}
+
+
+def _with_classes(args: list[str], models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the classifier's own class where an option of it is given, such as --model.objective.omega, and no other.
+
+    The parser could know it as the default, but would hand its options on to whatever class a config names instead.
+    """
+    names = [*(model["class_path"] for model in models if "class_path" in model), *option_values(args, "--model")]
+    kind = OrdinaryClassifier if names and names[-1].endswith(OrdinaryClassifier.__name__) else L2NNNClassifier
+    named = {part for model in models for part, value in model.get("init_args", {}).items() if value}
+    missing = [
+        f"--model.{part}={describe(factory)['class_path']}"
+        for part, factory in kind.defaults.items()
+        if part not in named
+        and not option_values(args, f"--model.{part}")
+        and any(re.match(rf"--model\.{part}\.(?!help)", arg) for arg in args)
+    ]
+    start = max((i + 1 for i, arg in enumerate(args) if re.match(r"--config=|--model=", arg)), default=0)
+    start = max([start, *(i + 2 for i, arg in enumerate(args) if arg in ("--config", "-c", "--model"))])
+    return [*args[:start], *missing, *args[start:]]
 
 
 def _default_config(args: Sequence[str]) -> str:

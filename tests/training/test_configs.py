@@ -108,6 +108,24 @@ def test_overlays_change_what_they_name_alone(build: Any) -> None:
         assert callbacks == ["HardScalingSwitch"] + ["NoisyLabelMonitor"] * (name == "noisy_labels")
 
 
+def test_a_class_that_a_config_names_has_its_own_defaults(build: Any, tmp_path: Path) -> None:
+    """The parser hands what a default class has on to the class that takes its place, where the names are alike."""
+    parts = {"network": "SeparateL2NNNs", "optimizer": "torch.optim.NAdam"}
+    model = {name: {"class_path": kind} for name, kind in parts.items()}
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "model": {"class_path": "L2NNNClassifier", "init_args": model},
+                "data": {"class_path": "CIFAR10DataModule"},
+            }
+        )
+    )
+    found = build("--config", str(config))[1].model.init_args
+    assert found.network.init_args.kernel_size == 3  # ConvL2NNN's is 5
+    assert found.optimizer.init_args.lr == 2e-3  # ScaledAdam's is 1e-3
+
+
 def test_sweep_names_options_that_there_are(build: Any) -> None:
     sweep = yaml.safe_load((ROOT / "configs/sweep.yaml").read_text())
     options = []
