@@ -8,12 +8,12 @@ from l2nnn_lightning.models.base import Certified, ImageShape, Network, NetworkF
 from l2nnn_lightning.models.conv import ConvL2NNN, SeparateL2NNNs
 from l2nnn_lightning.models.l2nnn import L2NNN
 from l2nnn_lightning.models.ordinary import MadryNet, PlainResNet, PlainTwin
-from l2nnn_lightning.models.parseval import ConvexAggregation, ParsevalNet, parseval_retraction_
+from l2nnn_lightning.models.parseval import ConvexAggregation, ParsevalNet
 from l2nnn_lightning.models.templates import TemplateNet
 
 __all__ = ["L2NNN", "NETWORKS", "Certified", "ConvL2NNN", "ConvexAggregation", "ImageShape", "MadryNet", "Network"]
 __all__ += ["NetworkFactory", "ParsevalNet", "PlainResNet", "PlainTwin", "ResNetL2NNN", "RowsRNN", "SeparateL2NNNs"]
-__all__ += ["SignedRadius", "TemplateNet", "parseval_retraction_"]
+__all__ += ["SignedRadius", "TemplateNet"]
 
 # 22 layers as released: two convolutions, each with two-sided ReLU and norm-pooling (6), flatten (1), four shared
 # dense layers and three in each head with two-sided ReLU (14), and the last scalar (1).

@@ -69,6 +69,7 @@ class ConvL2NNN(L2NNN):
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
         build, widening = activation_of(activation, (*channels, *dense))
+        in_stacks = activation_of(activation, head_hidden, dim=2)
 
         def convolution(inputs: int, outputs: int) -> list[nn.Module]:
             layer = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
@@ -94,7 +95,7 @@ class ConvL2NNN(L2NNN):
         features *= height * width
         stack, features = dense_layers(features, dense, build, widening, bound)
         last = (
-            MultiHead(features, num_labels, head_hidden, head_bias, bound, activation != "relu")
+            MultiHead(features, num_labels, head_hidden, head_bias, bound, in_stacks)
             if head == "multi"
             else SingleHead(features, num_labels, head_bias, bound)
         )

@@ -1,6 +1,7 @@
 """A nonexpansive trunk and a head that turns its features into logits; and what trunks are built of, by name."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -132,8 +133,8 @@ class _ChannelsLast(nn.Module):
         return laid_out
 
 
-def activation_of(name: Activation, widths: Iterable[int] = ()) -> tuple[Callable[[], nn.Module], int]:
-    """Look up what builds an activation for ``widths`` channels, or a ValueError, and by what it multiplies them.
+def activation_of(name: Activation, widths: Iterable[int] = (), dim: int = 1) -> tuple[Callable[[], nn.Module], int]:
+    """Look up what builds an activation for ``widths`` channels, in dimension ``dim``, and by what it multiplies them.
 
     ReLU alone of them loses the gradient where its input is negative (table 3).
     """
@@ -143,7 +144,11 @@ def activation_of(name: Activation, widths: Iterable[int] = ()) -> tuple[Callabl
     odd = next((width for width in widths if width % 2), None)
     if name == "maxmin" and odd is not None:
         raise ValueError(f"maxmin sorts pairs of channels: widths must be even, got {odd}")
-    build: dict[str, Callable[[], nn.Module]] = {"two_sided_relu": TwoSidedReLU, "maxmin": MaxMin, "relu": nn.ReLU}
+    build: dict[str, Callable[[], nn.Module]] = {
+        "two_sided_relu": partial(TwoSidedReLU, dim=dim),
+        "maxmin": partial(MaxMin, dim=dim),
+        "relu": nn.ReLU,
+    }
     return build[name], 2 if name == "two_sided_relu" else 1
 
 

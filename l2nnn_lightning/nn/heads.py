@@ -1,7 +1,8 @@
 """Heads: from features to one logit per label, and what the confidence gap then proves (section 2.4)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,10 @@ class MultiHead(nn.Module):
     Args:
         in_features: the features of the shared trunk.
         num_labels: the number K of labels.
-        hidden: outputs of each stack's inner layers, each followed by the activation, which doubles them.
+        hidden: outputs of each stack's inner layers, each followed by the activation.
         bias: whether the last layer adds a bias.
         bound: the bound of every layer.
-        two_sided: two-sided ReLU between the layers; ReLU otherwise.
+        activation: what builds it, for channels in dimension 2, and by what it multiplies them.
 
     Shape:
         (B, F), or (B, K, F) where the stacks do not share their features, -> (B, K).
@@ -45,14 +46,14 @@ class MultiHead(nn.Module):
         hidden: Sequence[int] = (),
         bias: bool = True,
         bound: Bound = "gram",
-        two_sided: bool = True,
+        activation: tuple[Callable[[], nn.Module], int] = (partial(TwoSidedReLU, dim=2), 2),
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        build, widening = activation
         for width in hidden:
-            layers.append(nonexpansive(LabelwiseLinear(num_labels, in_features, width), bound))
-            layers.append(TwoSidedReLU(dim=2) if two_sided else nn.ReLU())
-            in_features = 2 * width if two_sided else width
+            layers += [nonexpansive(LabelwiseLinear(num_labels, in_features, width), bound), build()]
+            in_features = widening * width
         layers.append(nonexpansive(LabelwiseLinear(num_labels, in_features, 1, bias), bound))
         self.stacks = nn.Sequential(*layers)
 

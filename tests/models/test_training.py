@@ -12,9 +12,10 @@ from small_networks import L2NNNS, PLAIN, SMALL
 from torch import Tensor, nn
 
 from l2nnn_lightning import L2NNNClassifier, OrdinaryClassifier
-from l2nnn_lightning.models import NETWORKS, ConvexAggregation, parseval_retraction_
+from l2nnn_lightning.models import NETWORKS, ConvexAggregation
 from l2nnn_lightning.nn import nonexpansive
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
+from l2nnn_lightning.nn.retraction import retract_
 from l2nnn_lightning.training.callbacks import HardScalingSwitch, ParsevalRetraction
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import RadiusHinge
@@ -80,17 +81,17 @@ def test_retraction_finds_the_nearest_orthonormal_matrix(shape: tuple[int, int])
         raw += 0.03 * torch.randn_like(raw)
     u, _, v = torch.linalg.svd(raw.detach(), full_matrices=False)
     before = distance_from_orthonormal(raw.detach())
-    parseval_retraction_(layer, steps=1)
+    retract_(layer, steps=1)
     # Newton's step maps s to 1.5 s - 0.5 s^3, so an error e becomes at most 1.5 e^2 + 0.5 e^3.
     assert distance_from_orthonormal(raw.detach()) <= 1.5 * before**2 + 0.5 * before**3 + 1e-5
-    parseval_retraction_(layer, steps=4)
+    retract_(layer, steps=4)
     assert torch.allclose(raw.detach(), u @ v, atol=1e-5)
 
 
 def test_small_beta_goes_a_part_of_the_way() -> None:
     layer = nonexpansive(nn.Linear(1, 1))
     raw_weight(layer).data.fill_(1.2)
-    parseval_retraction_(layer, beta=0.1, steps=1)
+    retract_(layer, beta=0.1, steps=1)
     assert raw_weight(layer).item() == pytest.approx(1.1 * 1.2 - 0.1 * 1.2**3)
 
 

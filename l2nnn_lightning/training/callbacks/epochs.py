@@ -12,7 +12,7 @@ from torch import Tensor
 
 from l2nnn_lightning.data import ImageSet, to_float
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.models.parseval import parseval_retraction_
+from l2nnn_lightning.nn.retraction import retract_
 from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["BestCheckpoint", "EpochLines", "EpochSeed", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
@@ -64,7 +64,7 @@ class EpochLines(pl.Callback):
 
 
 class ParsevalRetraction(pl.Callback):
-    """Keep the filters of a network orthonormal while it trains, see :func:`parseval_retraction_`.
+    """Keep the filters of a network orthonormal while it trains, see :func:`retract_`.
 
     Args:
         beta: how far each retraction goes, in (0, 1/2].
@@ -84,7 +84,7 @@ class ParsevalRetraction(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:  # noqa: ARG002
         """Retract every layer."""
-        parseval_retraction_(pl_module, self.beta, self.steps)
+        retract_(pl_module, self.beta, self.steps)
 
 
 class NoisyLabelMonitor(pl.Callback):

@@ -1,0 +1,120 @@
+"""Orthogonalised momentum on the manifold of orthonormal rows."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from made_up_images import StripesDataModule
+from made_up_training import make_trainer
+from torch import Tensor, nn
+
+from l2nnn_lightning import L2NNNClassifier
+from l2nnn_lightning.models import ConvL2NNN
+from l2nnn_lightning.nn import largest_bound, nonexpansive
+from l2nnn_lightning.nn.labelwise import LabelwiseLinear
+from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
+from l2nnn_lightning.training.optimizers import OrthogonalMomentum, orthogonalised, parameter_groups
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
+
+
+def polar(matrices: Tensor) -> Tensor:
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    return u @ v
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (40, 5), (3, 8, 20), (3, 20, 8), (1, 1)])
+def test_updates_are_nearly_the_polar_factor(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    update = orthogonalised(matrices)
+    values = torch.linalg.svdvals(update)
+    assert float(values.min()) > 0.4
+    assert float(values.max()) < 1.3
+    # The same singular vectors: a polar factor of the update is that of the matrix.
+    torch.testing.assert_close(polar(update), polar(matrices))
+
+
+def test_nothing_comes_of_a_gradient_that_is_zero() -> None:
+    assert torch.equal(orthogonalised(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+LAYERS = [
+    nn.Linear(12, 5),
+    nn.Linear(5, 12),
+    nn.Conv2d(4, 6, 3, groups=2, padding=1),
+    nn.Conv2d(8, 2, 1),
+    LabelwiseLinear(3, 9, 4),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: f"{type(layer).__name__}{list(layer.weight.shape)}")
+def test_every_matrix_turns_by_the_rate_and_stays_orthonormal(layer: nn.Module) -> None:
+    layer = nonexpansive(copy.deepcopy(layer))
+    raw, scaling = raw_weight(layer), next(iter(nonexpansive_layers(layer)))[1]
+    for matrix in scaling.matrices(raw.data):
+        nn.init.orthogonal_(matrix)
+    before = scaling.matrices(raw.detach().clone())
+    optimizer = OrthogonalMomentum(parameter_groups(layer), matrix_lr=0.02)
+    raw.grad = torch.randn(raw.shape, generator=torch.Generator().manual_seed(0))
+    wanted = before - 0.02 * polar(scaling.matrices(raw.grad))
+    optimizer.step()
+    after = scaling.matrices(raw.detach())
+    # Newton-Schulz's singular values are off by 0.5 at most, and the Bjorck step takes off what leaves the manifold.
+    assert float(torch.linalg.matrix_norm(after - wanted, 2).max()) < 0.02
+    assert float((torch.linalg.svdvals(after) - 1).abs().max()) < 2e-3
+
+
+def test_single_rows_and_biases_are_left_to_adam() -> None:
+    ours, theirs = (nonexpansive(LabelwiseLinear(3, 8, 1)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    groups = parameter_groups(ours)
+    optimizers = OrthogonalMomentum(groups, lr=0.01), torch.optim.Adam(theirs.parameters(), 0.01, (0.9, 0.99))
+    for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
+        for _ in range(3):
+            optimizer.zero_grad()
+            layer(torch.ones(2, 8)).square().sum().backward()
+            optimizer.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_training_keeps_the_bound_at_one_and_learns(tmp_path) -> None:
+    network = partial(ConvL2NNN, channels=[], dense=[16], head_hidden=[6], activation="maxmin", hard=True)
+    classifier = L2NNNClassifier(
+        network,
+        optimizer=OrthogonalMomentum,
+        scheduler=partial(CosineAfterSwitch, warmup_steps=2),
+        image_shape=StripesDataModule().image_shape,
+        num_labels=3,
+    )
+    trainer = make_trainer(tmp_path, max_epochs=40)
+    trainer.fit(classifier, datamodule=StripesDataModule(batch_size=20))
+    assert largest_bound(classifier.network) < 1.02
+    assert float(trainer.callback_metrics["train/accuracy"]) > 0.9
+
+
+def test_state_goes_on_where_it_was() -> None:
+    layer = nonexpansive(nn.Linear(6, 4))
+    twin = copy.deepcopy(layer)
+    first, second = (OrthogonalMomentum(parameter_groups(module)) for module in (layer, twin))
+
+    def step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        optimizer.zero_grad()
+        x = torch.randn(3, 6, generator=torch.Generator().manual_seed(seed))
+        module(x).square().sum().backward()
+        optimizer.step()
+
+    for seed in range(3):
+        step(layer, first, seed)
+    twin.load_state_dict(layer.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    step(layer, first, 9)
+    step(twin, second, 9)
+    for mine, other in zip(layer.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", 0.0), ("momentum", 1.0), ("matrix_lr", -1.0), ("retract", -1)])
+def test_options_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is out of range"):
+        OrthogonalMomentum([nn.Parameter(torch.zeros(1))], **{name: value})
