@@ -49,7 +49,7 @@ class Classifier(pl.LightningModule):
         network: takes (image_shape, num_labels), such as :class:`ConvL2NNN`.
         objective: takes (num_labels), such as :class:`PaperLoss`.
         optimizer: takes the parameters, such as :class:`ScaledAdam` or any of ``torch.optim``; each nonexpansive weight
-            comes as a group of its own, which names its ``columns``.
+            comes as a group of its own, which names its ``columns`` and ``layout``, see :func:`parameter_groups`.
         scheduler: takes the optimizer, such as :class:`CosineAfterSwitch`; it is stepped once a batch.
         image_shape: (channels, height, width) of the images; set from the data by the command line.
         num_labels: the number of labels; set from the data by the command line.

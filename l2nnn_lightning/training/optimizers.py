@@ -134,7 +134,7 @@ class OrthogonalMomentum(torch.optim.Adam):
         state["momentum"].mul_(self.momentum).add_(gradient)
         direction = gradient.add(state["momentum"], alpha=self.momentum)
         shape = (*group["layout"], -1)
-        turned = weight.view(shape) - group["lr"] * orthogonalised(direction.view(shape))
+        turned = weight.reshape(shape) - group["lr"] * orthogonalised(direction.reshape(shape))
         for _ in range(self.retract):
             turned = bjorck_step(turned)
         weight.copy_(turned.view_as(weight))

@@ -64,6 +64,16 @@ def test_every_matrix_turns_by_the_rate_and_stays_orthonormal(layer: nn.Module) 
     assert float((torch.linalg.svdvals(after) - 1).abs().max()) < 2e-3
 
 
+def test_kernels_may_lie_channels_last_in_memory() -> None:
+    dense = nonexpansive(nn.Conv2d(4, 6, 3))
+    last = copy.deepcopy(dense).to(memory_format=torch.channels_last)
+    assert not raw_weight(last).is_contiguous()
+    for layer in (dense, last):
+        raw_weight(layer).grad = torch.linspace(-1, 1, 216).sin().view(6, 4, 3, 3)
+        OrthogonalMomentum(parameter_groups(layer)).step()
+    torch.testing.assert_close(raw_weight(last), raw_weight(dense))
+
+
 def test_single_rows_and_biases_are_left_to_adam() -> None:
     ours, theirs = (nonexpansive(LabelwiseLinear(3, 8, 1)) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
