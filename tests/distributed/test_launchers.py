@@ -1,11 +1,10 @@
-"""train.py as users of several GPUs and machines start it: Lightning's own launcher, torchrun on two nodes.
+"""train.py as users of several GPUs and machines start it: Lightning's own launcher, two nodes.
 
 A process takes ten seconds to start, so there are two launches, and every test looks at what they left.
 """
 
 import csv
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 import yaml
 from made_up_images import write_config
+from meeting_place import meeting_place
 
 from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.__main__ import train
@@ -35,26 +35,24 @@ class Done(NamedTuple):
     errors: list[str]
 
 
-def launch(folder: Path, *commands: list[str], **variables: str) -> Done:
-    """Run commands side by side to their ends."""
+def launch(folder: Path, *commands: tuple[list[str], dict[str, str]]) -> Done:
+    """Run commands, each with environment variables of its own, side by side to their ends."""
     inherited = {key: value for key, value in os.environ.items() if key != "L2NNN_RUN_DIR"}
-    environment = {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
-    options: dict[str, Any] = {"cwd": folder, "env": environment, "text": True}
-    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    processes = [subprocess.Popen([sys.executable, *command], **options) for command in commands]
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    inherited |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options: dict[str, Any] = {"cwd": folder, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with meeting_place() as place:
+        processes = [
+            subprocess.Popen([sys.executable, WORKER, *args], env={**inherited, **place, **variables}, **options)
+            for args, variables in commands
+        ]
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
     return Done([process.returncode for process in processes], outputs)
 
 
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
-def torchrun(node: int, port: str) -> list[str]:
-    options = ["--nnodes=2", f"--node_rank={node}", "--nproc_per_node=1", "--master_addr=127.0.0.1"]
-    return ["-m", "torch.distributed.run", *options, f"--master_port={port}", WORKER]
+def of_node(node: int) -> dict[str, str]:
+    """What torchrun tells the one process that it starts on one of two nodes."""
+    variables = {"TORCHELASTIC_RUN_ID": "two nodes", "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1, "LOCAL_RANK": 0}
+    return {key: str(value) for key, value in {**variables, "RANK": node, "GROUP_RANK": node}.items()}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 def killed(folder: Path) -> Done:
     """Lightning starts the second process, which dies in the second epoch."""
     options = ["--config=a.yaml", "--run_dir=torn", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    return launch(folder, [WORKER, *options], DIE="1:6")
+    return launch(folder, (options, {"DIE": "1:6"}))
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +78,7 @@ def two_nodes(folder: Path, killed: Done) -> Done:
     nodes = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
     resume = ["--ckpt_path=torn/checkpoints/last.ckpt", *nodes]
     fresh = ["--config=a.yaml", "--trainer.max_epochs=2", *nodes]
-    port = free_port()
-    return launch(folder, *([*torchrun(node, port), *resume, "--", *fresh] for node in (0, 1)))
+    return launch(folder, *(([*resume, "--", *fresh], of_node(node)) for node in (0, 1)))
 
 
 def test_death_of_a_process_ends_the_run_with_a_clear_error(folder: Path, killed: Done) -> None:
@@ -97,7 +94,7 @@ def test_death_of_a_process_ends_the_run_with_a_clear_error(folder: Path, killed
 
 def test_two_nodes_take_up_what_a_death_left(folder: Path, two_nodes: Done) -> None:
     """To the end that one process reaches by itself, up to the order of sums."""
-    assert two_nodes.codes == [0, 0], two_nodes.errors
+    assert two_nodes.codes == [0, 0], "\n".join(two_nodes.errors)
     config = yaml.safe_load((folder / "a.yaml").read_text())
     config["data"]["init_args"]["batch_size"] = 10
     (folder / "one.yaml").write_text(yaml.safe_dump(config))
@@ -119,7 +116,7 @@ def test_two_nodes_take_up_what_a_death_left(folder: Path, two_nodes: Done) -> N
 
 def test_nodes_share_one_new_run_folder(folder: Path, two_nodes: Done) -> None:
     """Each looks for a free name by itself, one perhaps when the other has taken it already."""
-    assert two_nodes.codes == [0, 0], two_nodes.errors
+    assert two_nodes.codes == [0, 0], "\n".join(two_nodes.errors)
     assert [path.name for path in (folder / "runs/a").iterdir()] == ["version_0"]
     assert (folder / "runs/a/version_0/checkpoints/last.ckpt").is_file()
     said = [line for output in two_nodes.errors for line in output.splitlines() if line.startswith("run folder: ")]

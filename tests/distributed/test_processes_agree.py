@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from made_up_images import StripesDataModule
 from made_up_training import make_classifier, make_trainer
+from meeting_place import reserved_port
 from torch import Tensor
 
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
@@ -66,8 +67,9 @@ def fit_and_test(folder: Path, processes: int, *more: pl.Callback, **options: An
     several = {"devices": processes, "strategy": "ddp_fork"} if processes > 1 else {}
     trainer = make_trainer(folder, *more, **several)
     model = make_classifier(**options)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), reserved_port() as port, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # of Lightning: one worker, a random port, metrics that need no reduction
+        patch.setenv("MASTER_PORT", port)
         trainer.fit(model, data)
         trainer.test(model, data, verbose=False)
     return [

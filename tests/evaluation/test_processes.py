@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from meeting_place import reserved_port
 
 import l2nnn_lightning.__main__ as cli
 from l2nnn_lightning.evaluation.measure.processes import Team, sharing_team
@@ -54,10 +54,10 @@ def read(folder: Path) -> tuple[list[dict[str, str]], dict[str, Any]]:
         return list(csv.DictReader(file)), results
 
 
-def launched(rank: int, port: int, folder: str, args: list[str]) -> None:
+def launched(rank: int, port: str, folder: str, args: list[str]) -> None:
     """What torchrun starts."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.chdir(folder)
     code = cli.evaluate(args)
     # Not the parent's exit handlers, which belong to its tests.
@@ -65,18 +65,15 @@ def launched(rank: int, port: int, folder: str, args: list[str]) -> None:
 
 
 def launch(folder: Path, args: list[str]) -> list[int | None]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     # Forked, because a spawned process would import everything again.
     context = multiprocessing.get_context("fork")
-    members = [context.Process(target=launched, args=(rank, port, str(folder), args)) for rank in (0, 1)]
-    with warnings.catch_warnings():
+    with reserved_port() as port, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking while torch's idle threads are there
+        members = [context.Process(target=launched, args=(rank, port, str(folder), args)) for rank in (0, 1)]
         for member in members:
             member.start()
-    for member in members:
-        member.join(60)
+        for member in members:
+            member.join(60)
     return [member.exitcode for member in members]
 
 
