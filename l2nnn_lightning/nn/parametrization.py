@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from l2nnn_lightning.nn.bjorck import bjorck_steps, rounding_of_steps
 from l2nnn_lightning.nn.bounds import gram_penalty
 from l2nnn_lightning.nn.layouts import Layout, layout_of
 from l2nnn_lightning.nn.precision import to_double
-from l2nnn_lightning.nn.scaling import UNIFORM, Bound, divisor, find_bound, scale_by_gram
+from l2nnn_lightning.nn.scaling import UNIFORM, Bound, divisor, find_bound, scale_by_gram, steps_of
 
 __all__ = ["Bound", "fold", "harden", "is_hard", "largest_bound", "nonexpansive", "nonexpansive_layers", "penalty"]
 __all__ += ["raw_weight", "scaling_of", "soften"]
@@ -36,12 +37,12 @@ class NonexpansiveWeight(nn.Module):
 
     def __init__(self, layout: Layout, bound: Bound) -> None:
         super().__init__()
-        self.layout, self.bound = layout, bound
+        self.layout, self.bound, self.steps = layout, bound, steps_of(bound)
         self.register_buffer("hard", torch.tensor(False))
 
     @property
     def is_uniform(self) -> bool:
-        """Whether hard scaling divides each matrix by one number."""
+        """Whether hard scaling divides each matrix by one number, and does no more."""
         return self.bound in UNIFORM
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -54,10 +55,25 @@ class NonexpansiveWeight(nn.Module):
             # The operator of a linear map is its matrix.
             if self.bound == "gram" or (self.bound == "operator" and self.layout.conv is None):
                 scaled_GOI = scale_by_gram(matrices_GOI, self._exact(matrices_GOI), self.hard, copies, shrink)
+            elif self.steps:
+                stepped_GOI = self._stepped(matrices_GOI, shrink)
+                scaled_GOI = torch.where(self.hard, stepped_GOI, matrices_GOI * (shrink / math.sqrt(copies)))
             else:
                 norm_GOI = torch.where(self.hard, self._divisor(matrices_GOI), math.sqrt(copies))
                 scaled_GOI = matrices_GOI * (shrink / norm_GOI).to(matrices_GOI)
         return scaled_GOI.view_as(weight)
+
+    def _stepped(self, matrices_GOI: Tensor, shrink: float) -> Tensor:
+        """Divide by the bound without its copies, take Bjorck steps, and then divide by the root of the copies.
+
+        A matrix, row or column too small for its bound takes the steps as it is: its norm stays far below 1.
+        """
+        exact_GOI = self._exact(matrices_GOI)
+        root = math.sqrt(self.layout.copies)
+        unit_GOI = exact_GOI * (root / divisor(self.bound, exact_GOI, self.layout))
+        rows, columns = matrices_GOI.shape[1:]
+        outward = shrink - rounding_of_steps(rows, columns, matrices_GOI.dtype)
+        return (bjorck_steps(unit_GOI, self.steps) * (outward / root)).to(matrices_GOI)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Find the raw weight of which, soft, this is the weight: what ``layer.weight = W`` sets.
@@ -71,7 +87,10 @@ class NonexpansiveWeight(nn.Module):
         return self.layout.matrices(_single_at_least(weight))
 
     def hard_norm(self, weight: Tensor) -> Tensor:
-        """Compute by what the switch from soft to hard divides each matrix, at most: (groups,)."""
+        """Compute by what the switch from soft to hard divides each matrix, at most: (groups,).
+
+        Bjorck steps, which lower no singular value, come after this division.
+        """
         return self._divisor(weight).amax((1, 2)) / math.sqrt(self.layout.copies)
 
     def _divisor(self, weight: Tensor) -> Tensor:
@@ -95,7 +114,9 @@ def nonexpansive(module: ModuleT, bound: Bound = "gram") -> ModuleT:
             ``"gram"`` is the paper's b(W), equation (2); ``"power"`` its refinement; ``"rows"`` and ``"columns"``
             scale each row or column by itself; ``"operator"``, ``"operator_rows"`` and ``"operator_columns"`` bound a
             convolution as an operator instead of copying patches; ``"minimum"`` is the smallest that divides by one
-            number. The suffix ``_power`` refines rows and columns.
+            number. The suffix ``_power`` refines rows and columns. ``"bjorck"`` (after b(W)) and ``"bjorck_rows"``
+            (after rows or columns, whichever are fewer) go on with 4 and 2 Bjorck steps, which raise every singular
+            value towards 1 and none above it; ``"bjorck:6"`` takes 6.
 
     Returns:
         ``module`` itself.

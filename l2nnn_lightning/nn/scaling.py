@@ -2,6 +2,7 @@
 
 import math
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,14 +15,18 @@ from l2nnn_lightning.nn.bounds import gram, gram_bound, power_bound, power_row_s
 from l2nnn_lightning.nn.layouts import Layout
 from l2nnn_lightning.nn.operator_bound import input_row_sums, largest_input_row_sum, output_row_sums
 
-__all__ = ["BOUNDS", "UNIFORM", "Bound", "divisor", "find_bound", "scale_by_gram"]
+__all__ = ["BOUNDS", "STEPS", "UNIFORM", "Bound", "divisor", "find_bound", "scale_by_gram", "steps_of"]
 
-#: A name of :data:`BOUNDS`, or the path ``package.module.function`` of a bound from elsewhere.
+#: A name of :data:`BOUNDS`, of which those in :data:`STEPS` may name their steps, or the path
+#: ``package.module.function`` of a bound from elsewhere.
 Bound = str
 #: From a weight and how it is made of matrices to squares, (G, 1 or O, 1 or I), that divide it.
 BoundFunction = Callable[[Tensor, Layout], Tensor]
 #: Bounds that divide a whole matrix by one number.
 UNIFORM = frozenset({"gram", "power", "operator", "minimum"})
+#: Bounds after which a matrix takes Bjorck steps, and how many: 4, or 9 as ``bjorck:9``, from 1 to 99.
+STEPS: dict[Bound, int] = {"bjorck": 4, "bjorck_rows": 2}
+_NAMED_STEPS = re.compile(rf"({'|'.join(STEPS)}):([1-9][0-9]?)")
 # Far above the squares that float32 cannot hold, far below those of any weight that matters.
 _NEGLIGIBLE = 1e-30
 # The squares of the Gram matrix in the scalings by powers: p = 4.
@@ -48,6 +53,12 @@ def _rows(weight: Tensor, layout: Layout, steps: int = 1) -> Tensor:
 def _columns(weight: Tensor, layout: Layout, steps: int = 1) -> Tensor:
     """One factor a column: ``W^T W <= diag(d)``, so ``W diag(d)^(-1/2)`` is nonexpansive (Prach and Lampert, 2022)."""
     return (layout.copies * power_row_sums(layout.matrices(weight).mT, steps))[:, None, :]
+
+
+def _shorter_side(weight: Tensor, layout: Layout) -> Tensor:
+    """One factor a row or a column, whichever are fewer."""
+    matrices = layout.matrices(weight)
+    return (_rows if matrices.shape[1] <= matrices.shape[2] else _columns)(weight, layout)
 
 
 def _operator(weight: Tensor, layout: Layout) -> Tensor:
@@ -78,9 +89,8 @@ def _operator_columns(weight: Tensor, layout: Layout) -> Tensor:
 
     A linear map is scaled along whichever side is shorter.
     """
-    matrices = layout.matrices(weight)
     if layout.conv is None:
-        return (_rows if matrices.shape[1] <= matrices.shape[2] else _columns)(weight, layout)
+        return _shorter_side(weight, layout)
     sums = input_row_sums(layout.kernels(weight)).reshape(layout.groups, -1, *layout.conv.stride)
     for side, size in enumerate(layout.conv.kernel_size):
         taps = torch.arange(size, device=sums.device) * layout.conv.dilation[side]
@@ -103,14 +113,17 @@ BOUNDS: dict[Bound, BoundFunction] = {
     "operator_rows": _operator_rows,
     "operator_columns": _operator_columns,
     "minimum": _minimum,
+    "bjorck": _gram,
+    "bjorck_rows": _shorter_side,
 }
 
 
 @cache
 def find_bound(name: Bound) -> BoundFunction:
     """Look a bound up by its name, or import it by its path; a ValueError if there is none."""
-    if name in BOUNDS:
-        return BOUNDS[name]
+    named_steps = _NAMED_STEPS.fullmatch(name)
+    if named_steps or name in BOUNDS:
+        return BOUNDS[named_steps[1] if named_steps else name]
     try:
         found: Any = pkgutil.resolve_name(name) if "." in name else None
     except (ImportError, AttributeError, ValueError) as error:
@@ -121,8 +134,19 @@ def find_bound(name: Bound) -> BoundFunction:
     return bound
 
 
+def steps_of(bound: Bound) -> int:
+    """Tell how many Bjorck steps follow the division by a bound: 0 after most.
+
+    Example:
+        >>> steps_of("gram"), steps_of("bjorck"), steps_of("bjorck:6")
+        (0, 4, 6)
+    """
+    named_steps = _NAMED_STEPS.fullmatch(bound)
+    return int(named_steps[2]) if named_steps else STEPS.get(bound, 0)
+
+
 def divisor(bound: Bound, weight: Tensor, layout: Layout) -> Tensor:
-    """Compute what hard scaling divides a raw weight, float32 or float64, by.
+    """Compute what hard scaling divides a raw weight, float32 or float64, by, before the Bjorck steps of some bounds.
 
     Returns:
         (G, 1 or O, 1 or I), to divide ``layout.matrices(weight)`` by: the square root of the bound, or of the copying
