@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from l2nnn_lightning.models import NETWORKS, ConvL2NNN, RowsRNN
 from l2nnn_lightning.nn import fold, harden, is_hard, soften
 from l2nnn_lightning.nn.certificates import PairRule
-from l2nnn_lightning.nn.parametrization import Bound
+from l2nnn_lightning.nn.scaling import BOUNDS, Bound
 
 #: Names and shapes of the weights of every small network, as version 0.1.0 saved them.
 STATE_DICTS: dict[str, dict[str, list[int]]] = json.loads(
@@ -65,7 +65,7 @@ def test_hard_network_is_nonexpansive(case: Case, scale: float) -> None:
     assert bool((moved <= (one - other).flatten(1).norm(dim=1) * EXACT).all())
 
 
-@pytest.mark.parametrize("bound", get_args(Bound))
+@pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -109,7 +109,7 @@ def test_registered_network_runs_at_its_own_size(name: str) -> None:
     assert float(logits.std()) > 0
 
 
-@pytest.mark.parametrize("bound", ["gram", "rows_power", "operator_columns", "minimum"])
+@pytest.mark.parametrize("bound", ["gram", "rows_power", "operator_columns", "minimum", "bjorck", "bjorck_rows"])
 def test_hard_network_lends_itself_to_function_transforms(bound: Bound) -> None:
     network = harden(ConvL2NNN((3, 8, 8), 4, channels=[2], dense=[6], bound=bound)).double().eval()
     image = torch.rand(3, 3, 8, 8, dtype=torch.float64)
@@ -161,7 +161,7 @@ def test_copies_folding_caching_and_state_keep_the_function(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", L2NNNS)
-@pytest.mark.parametrize("bound", ["gram", "operator_columns"])
+@pytest.mark.parametrize("bound", ["gram", "operator_columns", "bjorck"])
 def test_function_is_kept_at_the_switch_or_left_alone(name: str, bound: str) -> None:
     images = torch.rand(4, *SHAPE, dtype=torch.float64)
     network = soften(wild(small(name, bound=bound), 0.3))
