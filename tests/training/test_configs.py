@@ -93,13 +93,13 @@ def test_commands_and_options_in_the_headers_build(build: Any, path: str) -> Non
 
 def test_overlays_change_what_they_name_alone(build: Any) -> None:
     """The options of a class survive an overlay that sets others of the same class."""
-    base = build("--config", f"{ROOT}/configs/mnist.yaml")[1]
+    base = build("--config", f"{ROOT}/configs/mnist_conv.yaml")[1]
     for name, network, objective in (
         ("one_omega", {}, {"omega_late": None}),
         ("tight", {"bound": "operator_columns", "hard": True}, {}),
         ("noisy_labels", {}, {"omega_late": None, "u": 1.0, "v": 1.0, "train_v": False}),
     ):
-        config = build("--config", f"{ROOT}/configs/mnist.yaml", "--config", f"{ROOT}/configs/overlays/{name}.yaml")[1]
+        config = build("--config", f"{ROOT}/configs/mnist_conv.yaml", "--config", f"{ROOT}/configs/overlays/{name}.yaml")[1]
         for part, changes in (("network", network), ("objective", objective)):
             mine, theirs = (dict(found.model.init_args[part].init_args) for found in (config, base))
             assert mine == theirs | changes
