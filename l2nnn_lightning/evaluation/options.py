@@ -31,6 +31,8 @@ class EvaluateOptions:
         restarts: attempts from other random starts
         minimum_norm: cw: the nearest adversary, also beyond eps
         attack_proven: attack also what is proven safe within eps
+        soft_certificate: of a checkpoint in penalty mode: measure the radii that follow from the product of its exact
+            norms, apart from the certified accuracy of hard networks, which stays 0
         jacobian: measure the norm of the Jacobian at the first N images
         fallback: the hybrid model: this checkpoint answers where the gap is below --threshold
         threshold: the smallest gap that is not delegated to --fallback (default: 1.0)
@@ -55,6 +57,7 @@ class EvaluateOptions:
     restarts: int = 1
     minimum_norm: bool = False
     attack_proven: bool = False
+    soft_certificate: bool = False
     jacobian: int | None = None
     fallback: str | None = None
     threshold: float | None = None

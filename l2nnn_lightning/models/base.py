@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, SignedRadius
 from l2nnn_lightning.nn.parametrization import fold, harden, is_hard
 from l2nnn_lightning.nn.precision import full_precision
+from l2nnn_lightning.nn.soft import SoftRule
 
 __all__ = ["Certified", "ImageShape", "Network", "NetworkFactory", "SignedRadius", "certify", "prove"]
 
@@ -42,6 +43,16 @@ class Network(nn.Module):
     def rule(self, *, quick: bool = False) -> Rule:
         """Say what its logits prove while the weights stay as they are; quickly, with perhaps smaller radii."""
         return NothingProved()
+
+    def soft_rule(self) -> SoftRule:
+        """Say what is true of its logits in penalty mode, by the product of its own norms; only where it is asked for.
+
+        Raises:
+            ValueError: if it is not in penalty mode, or such a product is not known.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no certificate in penalty mode: its constant is no product of exact norms"
+        )
 
     def signed_radius(
         self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False

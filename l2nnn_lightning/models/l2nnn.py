@@ -1,5 +1,7 @@
 """A nonexpansive trunk and a head that turns its features into logits; and what trunks are built of, by name."""
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
@@ -16,6 +18,7 @@ from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
 from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import Bound, harden, nonexpansive
+from l2nnn_lightning.nn.soft import SoftRule, lipschitz_product
 
 __all__ = ["L2NNN", "Activation", "CertificateKind", "Initialization", "activation_of", "check_choice", "check_kernel"]
 __all__ += ["dense_layers"]
@@ -80,6 +83,20 @@ class L2NNN(Network):
         if self.certificate == "paper":
             return GapRule(self.head.gap_lipschitz)
         return PairRule(self.head.pair_constants(self.shares_trunk) * (1.0 if quick else chain_norm(self.trunk)))
+
+    def soft_rule(self) -> SoftRule:
+        """Prove by the configured certificate, with the exact norms of the layers as they are, see :mod:`.nn.soft`."""
+        if self.is_hard:
+            raise ValueError("the network is hard, and its own certificate says more")
+        frozen = copy.deepcopy(self).eval()
+        trunk, head = lipschitz_product(frozen.trunk), frozen.head
+        product = trunk * head.norm()
+        if self.certificate == "pairwise" and math.isfinite(product):
+            constants = trunk * head.pair_constants(self.shares_trunk, math.inf)
+            return SoftRule("pairwise by products of exact norms", frozen.chain(), constants, product)
+        divisor = "2" if head.gap_lipschitz == 2 else "sqrt(2)"
+        constant = torch.tensor(head.gap_lipschitz * product, dtype=torch.float64)
+        return SoftRule(f"gap/({divisor} x product of exact norms)", frozen.chain(), constant, product)
 
     def signed_radius(
         self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False

@@ -151,22 +151,25 @@ def certify_logits(logits_BK: Tensor, gap_lipschitz: float, signal_B: Tensor | N
     return Certificate(logits_BK.argmax(1), gap_B, torch.where(proved_B & radius_B.isfinite(), radius_B, 0))
 
 
-def certify_pairs(logits_BK: Tensor, constant_KK: Tensor, signal_B: Tensor | None = None) -> Certificate:
-    """Turn the logits of a hard network into certificates, one pair of labels at a time.
+def certify_pairs(
+    logits_BK: Tensor, constant_KK: Tensor, signal_B: Tensor | None = None, signal_growth: float = 1.0
+) -> Certificate:
+    """Turn logits into certificates, one pair of labels at a time.
 
     If ``y_i - y_j`` moves at most ``c_ij`` per unit of input, label i holds within the minimum over **all** other j of
     ``(y_i - y_j) / c_ij``; the runner-up need not be the nearest. On a shared nonexpansive trunk with one row per
     label ``c_ij = |w_i - w_j| <= 2``, so the result is never below half the gap, up to rounding.
 
     Rounding is as in :func:`certify_logits`, at the image and once more at an attacked one at distance r, whose signals
-    are larger by up to r: 8 ulp of one are added to each ``c_ij`` for each of the two logits. That also decides what
-    equal rows prove: their difference is a constant in exact arithmetic, but not in float32. The result is computed in
-    float64 and rounded down.
+    are larger by up to ``signal_growth r``: 8 ulp of that growth are added to each ``c_ij`` for each of the two logits.
+    That also decides what equal rows prove: their difference is a constant in exact arithmetic, but not in float32. The
+    result is computed in float64 and rounded down.
 
     Args:
-        logits_BK: outputs of a network whose layers are all hard.
+        logits_BK: the network's outputs.
         constant_KK: upper bounds ``c_ij`` >= 0, float64; the diagonal is not used.
         signal_B: the size of the signals within the network, such as the norm of the image; 0 by default.
+        signal_growth: how much that grows per unit of input, at most: 1 for a network whose layers are all hard.
 
     Shape:
         (B, K), (K, K) -> three tensors (B,).
@@ -180,7 +183,7 @@ def certify_pairs(logits_BK: Tensor, constant_KK: Tensor, signal_B: Tensor | Non
     label_B = logits_BK.argmax(1)
     index_B1 = label_B[:, None].to(exact_BK.device)
     lead_BK = exact_BK.gather(1, index_B1) - exact_BK - 2 * _rounding(logits_BK, signal_B).to(exact_BK)[:, None]
-    growth = 2 * _ULPS * torch.finfo(logits_BK.dtype).eps
+    growth = 2 * _ULPS * torch.finfo(logits_BK.dtype).eps * signal_growth
     radius_BK = lead_BK.clamp_min(0) / (constant_KK.to(exact_BK)[index_B1[:, 0]] + growth)
     radius_B = radius_BK.scatter(1, index_B1, torch.inf).amin(1)
     proved_B = exact_BK.isfinite().all(1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.activations import TwoSidedReLU
 from l2nnn_lightning.nn.labelwise import LabelwiseLinear
+from l2nnn_lightning.nn.norms import layer_norms
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.precision import to_double
 
@@ -73,11 +74,20 @@ class MultiHead(nn.Module):
         weight_K1F: Tensor = self.stacks[0].weight  # type: ignore[assignment]
         return weight_K1F[:, 0]
 
-    def pair_constants(self, shared: bool = True) -> Tensor:
-        """Bound how much each difference of two logits moves per unit of the features, when hard: (K, K), rounded up.
+    def norm(self) -> float:
+        """Bound the Lipschitz constant of each logit in the features, soft or hard: ``max_i L_i``, rounded up."""
+        norms = [layer_norms(layer) for layer in self.stacks[::2]]  # every other module is an activation
+        return float(torch.stack(norms).prod(0).max()) * _OUTWARD
+
+    def pair_constants(self, shared: bool = True, largest: float = 1.0) -> Tensor:
+        """Bound how much each difference of two logits moves per unit of the features: (K, K), rounded up.
 
         For single rows on features that are shared by all labels it is ``|w_i - w_j|``; for stacks, or features of
-        each label's own, ``L_i + L_j``, with L_i the product of the exact norms of stack i, at most 1.
+        each label's own, ``L_i + L_j``, with L_i the product of the exact norms of stack i.
+
+        Args:
+            shared: whether all labels see the same features.
+            largest: what L_i cannot exceed: 1 where the layers are hard, ``math.inf`` where they are soft.
         """
         rows_KF = self.rows()
         if rows_KF is not None and shared:
@@ -85,7 +95,7 @@ class MultiHead(nn.Module):
         # Every other module is an activation.
         weights: list[Tensor] = [layer.weight.detach() for layer in self.stacks[::2]]  # type: ignore[operator]
         norms = [torch.linalg.matrix_norm(to_double(weight_KOI), 2) for weight_KOI in weights]
-        norm_K = torch.stack(norms).prod(0).clamp_max(1)
+        norm_K = torch.stack(norms).prod(0).clamp_max(largest)
         return (norm_K[:, None] + norm_K) * _OUTWARD
 
 
@@ -120,7 +130,11 @@ class SingleHead(nn.Module):
         """Return the weights, (K, F)."""
         return self.linear.weight
 
-    def pair_constants(self, shared: bool = True) -> Tensor:  # noqa: ARG002 (as MultiHead)
+    def norm(self) -> float:
+        """Bound the Lipschitz constant of all logits together in the features, soft or hard, rounded up."""
+        return float(layer_norms(self.linear).max()) * _OUTWARD
+
+    def pair_constants(self, shared: bool = True, largest: float = 1.0) -> Tensor:  # noqa: ARG002 (as MultiHead)
         """Bound how much each difference of two logits moves per unit of the features: ``|w_i - w_j|``, (K, K)."""
         return _row_distances(self.rows())
 

@@ -1,4 +1,4 @@
-"""Norms computed once, tightly and from above in float64, of a hard layer and a chain: what certificates divide by."""
+"""Norms computed once, tightly and from above in float64, of a layer and a hard chain: what certificates divide by."""
 
 import math
 
@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.parametrization import fold, scaling_of
 
-__all__ = ["chain_norm", "tight_norm"]
+__all__ = ["chain_norm", "layer_norms", "tight_norm"]
 
 # Far above the rounding of a singular value in float64, far below what a radius is read to.
 _ROUNDING = 1e-9
 _FREQUENCIES = 64
+# Squares of what is beyond may overflow.
+_LARGEST = 1e100
 
 
 def chain_norm(module: nn.Module) -> float:
@@ -27,9 +29,24 @@ def chain_norm(module: nn.Module) -> float:
     return 1.0 if scaling_of(module) is None else tight_norm(module)
 
 
-@torch.no_grad()
 def tight_norm(layer: nn.Module) -> float:
     """Bound the Lipschitz constant of a hard layer from above, nearly exactly, and by 1, which hard scaling proves.
+
+    Args:
+        layer: a layer made by :func:`nonexpansive`, hard.
+
+    Raises:
+        ValueError: if the layer is not nonexpansive or not hard.
+    """
+    scaling = scaling_of(layer)
+    if scaling is not None and not scaling.hard:
+        raise ValueError("the layer is not hard: call harden first")
+    return min(1.0, float(layer_norms(layer).max()))
+
+
+@torch.no_grad()
+def layer_norms(layer: nn.Module) -> Tensor:
+    """Bound the norm of each matrix of a layer from above, nearly exactly, with the weight that it has, soft or hard.
 
     For a matrix it is the largest singular value. A convolution on the infinite grid is a matrix at each frequency, the
     kernel's symbol, and its norm is the largest norm of these; zero padding restricts the operator and circular
@@ -39,23 +56,27 @@ def tight_norm(layer: nn.Module) -> float:
     norm on the grid by that cosine, once a side, bounds it everywhere.
 
     Args:
-        layer: a layer made by :func:`nonexpansive`, hard.
+        layer: a layer made by :func:`nonexpansive`.
+
+    Returns:
+        The norms, (G,) in float64 on the CPU, the Lipschitz constant of the layer being the largest of them; of a
+        convolution only that, (1,). Infinite where the weight is not finite.
 
     Raises:
-        ValueError: if the layer is not nonexpansive or not hard.
+        ValueError: if the layer is not nonexpansive.
     """
     scaling = scaling_of(layer)
     if scaling is None:
         raise ValueError(f"{type(layer).__name__} is not a nonexpansive layer: it has no norm that is proved")
-    if not scaling.hard:
-        raise ValueError("the layer is not hard: call harden first")
     layout = scaling.layout
     weight: Tensor = fold(layer).weight.cpu().double()  # type: ignore[assignment]
+    if not bool((weight.abs() < _LARGEST).all()):  # a comparison with nan is false
+        return torch.full((layout.groups if layout.conv is None else 1,), torch.inf, dtype=torch.float64)
     if layout.conv is None:
-        largest = torch.linalg.matrix_norm(layout.matrices(weight), 2).max()
+        norm_G: Tensor = torch.linalg.matrix_norm(layout.matrices(weight), 2)
     else:
-        largest = _symbol_norm(layout.kernels(weight))
-    return min(1.0, float(largest) * (1 + _ROUNDING))
+        norm_G = _symbol_norm(layout.kernels(weight))[None]
+    return norm_G * (1 + _ROUNDING)
 
 
 def _symbol_norm(kernel_GOIHW: Tensor) -> Tensor:

@@ -99,3 +99,23 @@ def wild(network: Network, scale: float = 3.0) -> Network:
 def derivatives(network: nn.Module, image: Tensor) -> Tensor:
     """The Jacobian, a row for each label: (K, pixels)."""
     return torch.autograd.functional.jacobian(lambda x: network(x[None])[0], image).flatten(1)
+
+
+def shortest_step(network: nn.Module, image: Tensor, label: Tensor, *, in_box: bool = False) -> Tensor:
+    """Find how far each image moves to get another label, by linearising the network again and again: (B,)."""
+    found = torch.full((len(image),), torch.inf, dtype=image.dtype)
+    start = image
+    for rival in range(3):
+        x = start.clone().requires_grad_(True)
+        for _ in range(40):
+            logits = network(x)
+            lead = logits.gather(1, label[:, None])[:, 0] - logits[:, rival]
+            (gradient,) = torch.autograd.grad(lead.sum(), x)
+            square = gradient.flatten(1).square().sum(1).clamp_min(1e-20)
+            moved = x.detach() - ((lead.detach() * 1.02 + 1e-4) / square)[:, None, None, None] * gradient
+            x = (moved.clamp(0, 1) if in_box else moved).requires_grad_(True)
+            with torch.no_grad():
+                broken = network(x).argmax(1) != label
+            distance = (x.detach() - start).flatten(1).norm(dim=1)
+            found = torch.where(broken & (distance < found) & (label != rival), distance, found)
+    return found

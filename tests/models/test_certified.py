@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_up_images import SHAPE
 from oracles import affine_norm
-from small_networks import L2NNNS, PLAIN, SMALL, small, wild
+from small_networks import L2NNNS, PLAIN, SMALL, shortest_step, small, wild
 from torch import Tensor, nn
 
 from l2nnn_lightning.models import NETWORKS, Certified, ConvL2NNN, Network, TemplateNet
@@ -75,26 +75,6 @@ def test_the_papers_rule_divides_the_gap(options: dict[str, Any], name: str, con
     assert (rule.name, rule.gap_lipschitz) == (name, pytest.approx(constant))
     _, gap, radius = Certified(network)(torch.rand(5, *SHAPE))
     torch.testing.assert_close(radius, gap / constant)
-
-
-def shortest_step(network: nn.Module, image: Tensor, label: Tensor, *, in_box: bool = False) -> Tensor:
-    """Find how far each image moves to get another label, by linearising the network again and again: (B,)."""
-    found = torch.full((len(image),), torch.inf, dtype=image.dtype)
-    start = image
-    for rival in range(3):
-        x = start.clone().requires_grad_(True)
-        for _ in range(40):
-            logits = network(x)
-            lead = logits.gather(1, label[:, None])[:, 0] - logits[:, rival]
-            (gradient,) = torch.autograd.grad(lead.sum(), x)
-            square = gradient.flatten(1).square().sum(1).clamp_min(1e-20)
-            moved = x.detach() - ((lead.detach() * 1.02 + 1e-4) / square)[:, None, None, None] * gradient
-            x = (moved.clamp(0, 1) if in_box else moved).requires_grad_(True)
-            with torch.no_grad():
-                broken = network(x).argmax(1) != label
-            distance = (x.detach() - start).flatten(1).norm(dim=1)
-            found = torch.where(broken & (distance < found) & (label != rival), distance, found)
-    return found
 
 
 @all_kinds

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -26,11 +26,14 @@ class Measure(ABC):
         name: the name of its part of ``results.json``, and of its figure.
         caption: of its figure; empty where it has none.
         before_attacks: whether its rows stand before those of the attacks.
+        radius: the name of its column of radii, where it has one; ``certified`` and ``radius_mean``, as for all
+            networks, are then in its part of ``results.json`` too.
     """
 
     name: ClassVar[str]
     caption: ClassVar[str] = ""
     before_attacks: ClassVar[bool] = False
+    radius: ClassVar[Literal["radius_soft"] | None] = None
 
     @classmethod
     @abstractmethod

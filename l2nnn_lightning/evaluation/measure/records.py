@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 _REQUIRED = {"index", "label", "prediction", "gap", "radius"}
-_RADII = ("radius", "radius_box")
+_RADII = ("radius", "radius_box", "radius_soft")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Records:
         gap: (N,) confidence gap, largest minus second largest logit.
         radius: (N,) certified L2 radius in pixel units, valid in the whole space; 0 where nothing is proved.
         radius_box: (N,) the same for images whose pixels stay in [0, 1], where known.
-        proved: (N,) the larger of both, for such images.
+        radius_soft: (N,) the L2 radius of a network in penalty mode by the product of its own norms, where asked for.
+        proved: (N,) the larger of the first two, for such images.
         attacks: what each attack did, by its name; columns ``NAME_broken``, ``NAME_norm`` and perhaps
             ``NAME_prediction``.
 
@@ -111,6 +112,7 @@ class Records:
         for name in _REQUIRED:
             setattr(self, name, self.get(name))
         self.radius_box: FloatArray | None = self.get("radius_box")
+        self.radius_soft: FloatArray | None = self.get("radius_soft")
         self.proved = self.radius if self.radius_box is None else np.maximum(self.radius, self.radius_box)
         self.correct: BoolArray = np.equal(self.prediction, self.label)
         self.attacks: dict[str, AttackRecords] = {
@@ -208,12 +210,15 @@ def check_sound(records: Records, attacks: Iterable[AttackInfo]) -> None:
 
     Where the attacked image's label is known, every sample counts; else only those that were correct, because a
     wrong one is broken by an image that keeps its label. Attacked images stay in [0, 1], so they are also held
-    against ``radius_box``. Attacks of another norm say nothing about an L2 radius and are left out.
+    against ``radius_box``, and against ``radius_soft``. Attacks of another norm say nothing about an L2 radius and are
+    left out.
 
     Raises:
         CertificateViolation: naming the sample, its radius and the attack's norm.
     """
     radius = records.proved.astype(np.float64)
+    if records.radius_soft is not None:
+        radius = np.maximum(radius, records.radius_soft)
     for info in attacks:
         if info.norm != "L2":
             continue

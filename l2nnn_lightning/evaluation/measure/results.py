@@ -15,15 +15,16 @@ from l2nnn_lightning.evaluation.measure.hybrid import Hybrid
 from l2nnn_lightning.evaluation.measure.jacobian import Jacobian
 from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, BoolArray, Records, rounding_slack
+from l2nnn_lightning.evaluation.measure.soft import SoftCertificate
 from l2nnn_lightning.training.metrics import radius_key
 
 __all__ = ["MEASURES", "Evaluation", "certified_accuracy", "gap_bins", "robust_accuracy", "summarize"]
 
 #: What there is to measure on request, in the order of its rows.
-MEASURES: tuple[type[Measure], ...] = (Jacobian, Hybrid, NoisyLabels)
+MEASURES: tuple[type[Measure], ...] = (SoftCertificate, Jacobian, Hybrid, NoisyLabels)
 
 Images = Tensor | npt.NDArray[np.uint8] | npt.NDArray[np.floating]
-RadiusKind = Literal["radius", "radius_box"]
+RadiusKind = Literal["radius", "radius_box", "radius_soft"]
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,21 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     if records.radius_box is not None:
         kinds["certified_box"] = "radius_box"
     for name, kind in kinds.items():
-        results[name] = {key: certified_accuracy(records, r, kind) for key, r in keys.items()}
-        results[f"{kind}_mean"] = float(np.mean(np.where(records.correct, _radius(records, kind), 0.0)))
+        results[name], results[f"{kind}_mean"] = _shares(records, kind, keys)
     for measure in MEASURES:
         numbers = evaluation.whole.get(measure.name) or measure.summary(records)
         if numbers is not None:
             results[measure.name] = numbers
+            if measure.radius is not None:
+                certified, mean = _shares(records, measure.radius, keys)
+                results[measure.name] = {**numbers, "certified": certified, "radius_mean": mean}
     return results
+
+
+def _shares(records: Records, kind: RadiusKind, keys: Mapping[str, float]) -> tuple[dict[str, float], float]:
+    """Count what is certified at each radius, by its key; and average the radii, of which wrong samples have none."""
+    shares = {key: certified_accuracy(records, r, kind) for key, r in keys.items()}
+    return shares, float(np.mean(np.where(records.correct, _radius(records, kind), 0.0)))
 
 
 def _radius(records: Records, kind: RadiusKind) -> npt.NDArray[np.float64]:

@@ -47,10 +47,10 @@ def load_subject(options: EvaluateOptions) -> Subject:
     """Load what is evaluated, and see that it fits together and to what is asked of it."""
     checkpoint = Checkpoint.read(options.ckpt_path)
     classifier = checkpoint.classifier()
-    if options.radii is not None and classifier.network.can_prove and not classifier.is_hard:
+    if options.radii is not None and not options.soft_certificate and classifier.is_soft:
         raise UserError(
             f"{options.ckpt_path} is in penalty mode and proves nothing at any radius: leave out --radii, "
-            "or use a checkpoint from after the switch to hard scaling"
+            "add --soft_certificate, or use a checkpoint from after the switch to hard scaling"
         )
     try:
         datamodule = checkpoint.datamodule(options.data, options.root)

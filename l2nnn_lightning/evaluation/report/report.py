@@ -127,6 +127,8 @@ def _measured(results: Mapping[str, Any], *, before_attacks: bool) -> list[Row]:
 
 
 def _why_unproved(results: Mapping[str, Any]) -> str:
+    if "soft_certificate" in results:
+        return "penalty mode: nothing is proved as of a hard network"
     ordinary = results["config"].get("classifier") == "OrdinaryClassifier"
     return f"{'ordinary network' if ordinary else 'penalty mode'}: nothing is proved"
 
