@@ -99,7 +99,8 @@ def test_overlays_change_what_they_name_alone(build: Any) -> None:
         ("tight", {"bound": "operator_columns", "hard": True}, {}),
         ("noisy_labels", {}, {"omega_late": None, "u": 1.0, "v": 1.0, "train_v": False}),
     ):
-        config = build("--config", f"{ROOT}/configs/mnist_conv.yaml", "--config", f"{ROOT}/configs/overlays/{name}.yaml")[1]
+        overlay = f"{ROOT}/configs/overlays/{name}.yaml"
+        config = build("--config", f"{ROOT}/configs/mnist_conv.yaml", "--config", overlay)[1]
         for part, changes in (("network", network), ("objective", objective)):
             mine, theirs = (dict(found.model.init_args[part].init_args) for found in (config, base))
             assert mine == theirs | changes
