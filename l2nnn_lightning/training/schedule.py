@@ -24,13 +24,20 @@ class CosineAfterSwitch(LRScheduler):
         shape: what the learning rate does after the last warm-up.
         warmup_steps: steps of linear warm-up, at the start and at the switch, >= 0.
         final: the last learning rate as a fraction of the one after the switch, in [0, 1].
+        wait: whether the cosine waits for the switch. Otherwise it begins at once and the switch changes nothing, for
+            penalty mode to the end, or for a switch close to it.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
     def __init__(
-        self, optimizer: Optimizer, shape: Shape = "cosine", warmup_steps: int = 50, final: float = 0.01
+        self,
+        optimizer: Optimizer,
+        shape: Shape = "cosine",
+        warmup_steps: int = 50,
+        final: float = 0.01,
+        wait: bool = True,
     ) -> None:
         if shape not in ("cosine", "constant"):
             raise ValueError(f"shape must be 'cosine' or 'constant', got {shape!r}")
@@ -38,7 +45,7 @@ class CosineAfterSwitch(LRScheduler):
             raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
         if not 0 <= final <= 1:
             raise ValueError(f"final must be in [0, 1], got {final}")
-        self.shape, self.warmup_steps, self.final = shape, warmup_steps, final
+        self.shape, self.warmup_steps, self.final, self.wait = shape, warmup_steps, final, wait
         self.total_steps = 1
         #: The step at which the cosine begins, None while it is not known, and by what it is multiplied.
         self.start: int | None = None
@@ -47,12 +54,14 @@ class CosineAfterSwitch(LRScheduler):
 
     def begin(self, total_steps: int, *, soft: bool) -> None:
         """Say how long the training is, and whether it begins soft, so that the cosine waits for the switch."""
-        self.total_steps, self.start = total_steps, None if soft else 0
+        self.total_steps, self.start = total_steps, None if soft and self.wait else 0
         self._apply()
 
     def restart(self, scale: float) -> None:
-        """Begin the cosine at the current step, at ``scale`` times the base learning rate."""
-        self.start, self.scale = self.last_epoch, scale
+        """Begin the cosine at the current step, at ``scale`` times the base learning rate, if it has waited."""
+        if self.wait:
+            self.start = self.last_epoch
+        self.scale = scale
         self._apply()
 
     def state_dict(self) -> dict[str, Any]:

@@ -58,6 +58,11 @@ def test_constant_schedule_does_not_fall() -> None:
     assert rates(500, 20, shape="constant")[24:] == [1.0] * 476
 
 
+def test_a_cosine_that_does_not_wait_falls_through_penalty_mode_and_the_switch() -> None:
+    assert rates(200, None, wait=False) == rates(200, 20, wait=False) == rates(200, 0)
+    assert rates(200, 20, scale=0.5, wait=False)[20:] == pytest.approx([0.5 * rate for rate in rates(200, 0)[20:]])
+
+
 def test_a_switch_at_the_last_step_begins_at_the_top() -> None:
     assert rates(122, 119, warmup_steps=0)[119] == 1.0
     assert rates(122, 120, warmup_steps=0)[121] == pytest.approx(0.1)
