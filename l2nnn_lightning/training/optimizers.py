@@ -1,6 +1,5 @@
 """Optimizers that know what a group of parameters is: the classifier names the columns of each nonexpansive weight."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +7,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
-from l2nnn_lightning.nn.retraction import bjorck_step
+from l2nnn_lightning.nn.polar import turn_
+from l2nnn_lightning.nn.precision import full_precision
+from l2nnn_lightning.nn.retraction import retracted
 
 __all__ = ["OrthogonalMomentum", "ScaledAdam", "parameter_groups"]
 
@@ -68,8 +69,8 @@ class OrthogonalMomentum(torch.optim.Adam):
 
     For each matrix of a group that names its ``layout``, unless it is a single row:
     ``m <- momentum m + g``, ``W <- W - matrix_lr polar(g + momentum m)``, and a Bjorck step back to orthonormal rows.
-    The polar factor, all of whose singular values are 1, is approximated by quintic Newton-Schulz steps (Jordan et
-    al., 2024, *Muon*): every direction turns alike. Adam's steps are noise in most directions, which inflates b(W)
+    The polar factor, all of whose singular values are 1, is approximated by :func:`near_polar`: every direction turns
+    alike (Jordan et al., 2024, *Muon*). Adam's steps are noise in most directions, which inflates b(W)
     over the norm; on the manifold of orthonormal rows b(W) = 1. Everything else is trained by Adam. Network, bound
     and certificate are the paper's: this changes the way to the weights alone.
 
@@ -79,7 +80,8 @@ class OrthogonalMomentum(torch.optim.Adam):
         matrix_lr: the step of the matrices, about in radians, > 0.
         momentum: how much of their last direction is kept, in [0, 1).
         betas: of Adam's moving averages.
-        retract: Bjorck steps after each update, >= 0.
+        retract: Bjorck steps after each update of a matrix, >= 0.
+        every: update the matrices only every so many steps, so many times as far; the momentum takes up all gradients.
     """
 
     def __init__(
@@ -90,17 +92,21 @@ class OrthogonalMomentum(torch.optim.Adam):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
         retract: int = 1,
+        every: int = 1,
     ) -> None:
         for name, value, fits in (
             ("lr", lr, lr > 0),
             ("matrix_lr", matrix_lr, matrix_lr > 0),
             ("momentum", momentum, 0 <= momentum < 1),
             ("retract", retract, retract >= 0),
+            ("every", every, every >= 1),
         ):
             if not fits:
                 raise ValueError(f"{name} is out of range, got {value}")
-        self.matrix_lr, self.momentum, self.retract = matrix_lr, momentum, retract
+        self.matrix_lr, self.momentum, self.retract, self.every = matrix_lr, momentum, retract, every
         super().__init__(params, lr, betas, fused=True)
+        # A GradScaler would leave unscaling to the fused step, which knows nothing of matrices.
+        self._step_supports_amp_scaling = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; matrices get the learning rate of their own."""
@@ -109,49 +115,30 @@ class OrthogonalMomentum(torch.optim.Adam):
         if _has_matrices(group):
             group["lr"] = self.matrix_lr
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in filter(_has_matrices, self.param_groups):
-            (weight,) = group["params"]
+    def _init_group(self, group: dict[str, Any], *lists: list[Any]) -> bool:
+        """Turn the matrices here, where Adam's step collects what it has to update: nothing then of such a group."""
+        if not _has_matrices(group):
+            return bool(super()._init_group(group, *lists))  # type: ignore[no-untyped-call]
+        for weight in group["params"]:
             if weight.grad is not None:
-                self._turn(weight, group)
-                weight.grad = None  # which Adam then leaves alone
-        super().step()
-        return loss
+                with full_precision(weight.device):
+                    self._turn(weight, weight.grad, group)
+        return False
 
-    def _turn(self, weight: Tensor, group: dict[str, Any]) -> None:
-        state, gradient = self.state[weight], weight.grad
-        assert gradient is not None
+    def _turn(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
         if not state:
             # Adam asks for the steps of all that has a state.
             state.update(momentum=torch.zeros_like(weight), step=torch.zeros((), device=weight.device))
         state["step"] += 1
         state["momentum"].mul_(self.momentum).add_(gradient)
+        if self.every > 1 and int(state["step"]) % self.every:
+            return
         direction = gradient.add(state["momentum"], alpha=self.momentum)
         shape = (*group["layout"], -1)
-        turned = weight.reshape(shape) - group["lr"] * orthogonalised(direction.reshape(shape))
-        for _ in range(self.retract):
-            turned = bjorck_step(turned)
-        weight.copy_(turned.view_as(weight))
-
-
-def orthogonalised(matrices_GOI: Tensor, steps: int = 4) -> Tensor:
-    """Bring all singular values of each matrix near 1, between about 0.5 and 1.3: fit for an update, not for a weight.
-
-    With A = X X^T a step is ``X <- 3.4445 X + (-4.7750 A + 2.0315 A^2) X``; it begins from X of Frobenius norm 1.
-    """
-    is_tall = matrices_GOI.shape[-2] > matrices_GOI.shape[-1]
-    x: Tensor = matrices_GOI.mT if is_tall else matrices_GOI
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1e-30)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.mT if is_tall else x
+        matrices = weight.reshape(shape)
+        turn_(matrices, direction.reshape(shape), -self.every * group["lr"])
+        weight.copy_(retracted(matrices, steps=self.retract).view_as(weight))
 
 
 def _has_matrices(group: dict[str, Any]) -> bool:

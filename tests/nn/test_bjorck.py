@@ -13,9 +13,8 @@ from torch import nn
 
 from l2nnn_lightning.models import ConvL2NNN
 from l2nnn_lightning.nn import LabelwiseLinear, fold, harden, largest_bound, nonexpansive, soften, tight_norm
-from l2nnn_lightning.nn.bjorck import bjorck_step, bjorck_steps, rounding_of_steps
+from l2nnn_lightning.nn.bjorck import bjorck_steps, rounding_of_steps
 from l2nnn_lightning.nn.parametrization import raw_weight, scaling_of
-from l2nnn_lightning.nn.retraction import bjorck_step as step_of_retraction
 from l2nnn_lightning.nn.scaling import BOUNDS, STEPS, find_bound, steps_of
 
 #: Each with the bound that it begins with.
@@ -84,10 +83,6 @@ def test_each_singular_value_takes_the_cubic_steps(kind, rows, columns, steps, s
     assert (expected >= values - 1e-15).all()
     stepped = bjorck_steps(torch.from_numpy((left * values) @ right)[None], steps)[0].numpy()
     np.testing.assert_allclose(stepped, (left * expected) @ right, atol=1e-12)
-
-
-def test_a_step_is_the_one_of_the_retraction():
-    assert step_of_retraction is bjorck_step
 
 
 @settings(max_examples=60)
