@@ -1,6 +1,7 @@
 """Two processes that share each batch train, switch and measure as one process does."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from meeting_place import reserved_port
 from torch import Tensor
 
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochSeed, HardScalingSwitch, LastCheckpoint
+from l2nnn_lightning.training.optimizers import OrthogonalMomentum
+from l2nnn_lightning.training.schedule import CosineAfterSwitch
 
 
 class Notes(pl.Callback):
@@ -147,6 +150,17 @@ def test_best_and_last_checkpoint_are_written_once_and_are_the_same(trained: dic
         assert one["epoch"] == two["epoch"]
         assert one["global_step"] == two["global_step"]
         assert one["state_dict"].keys() == two["state_dict"].keys()
+
+
+def test_matrices_turn_alike(tmp_path: Path) -> None:
+    """Orthogonalised momentum multiplies small singular values by 55 at most, and rounding with them."""
+    own = {"optimizer": OrthogonalMomentum, "scheduler": partial(CosineAfterSwitch, warmup_steps=2)}
+    network = {"dense": [8], "head_hidden": [6], "hard": True}
+    (one,), (first, second) = (fit_and_test(tmp_path / str(n), n, **own, **network) for n in (1, 2))
+    assert len(one["fit"]["labels"]) == 8
+    for key, expected in one["fit"]["state"].items():
+        assert torch.equal(first["fit"]["state"][key], second["fit"]["state"][key]), key
+        torch.testing.assert_close(first["fit"]["state"][key], expected, rtol=1e-3, atol=1e-4, msg=key)
 
 
 class Disagreeing(pl.Callback):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from made_up_images import write_config
-from run_files import ELSEWHERE, assert_same_state, copy, rows
+from made_up_images import part, write_config
+from run_files import ELSEWHERE, assert_same_state, copy, rows, tensors
 
 from l2nnn_lightning.__main__ import train
 from l2nnn_lightning.training.command import TrainCLI
@@ -82,6 +82,21 @@ def test_killed_run_is_resumed_bit_for_bit(images: Path, tmp_path: Path, step: i
     assert len(whole) == 8  # a row of training and one of validation for each epoch
     best = [torch.load(f"{run}/checkpoints/best.ckpt", weights_only=True)["state_dict"] for run in ("torn", "whole")]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[1])
+
+
+def test_killed_run_keeps_its_momentum(images: Path, tmp_path: Path) -> None:
+    """Resumed at step 8, between two updates of the matrices, which come at every third step."""
+    chosen = part("training.optimizers.OrthogonalMomentum", every=3)
+    config = write_config(tmp_path / "a.yaml", images, model__optimizer=chosen, model__network__head_hidden=[4])
+    assert train(["--config", config, "--run_dir", "whole"]) == 0
+    assert train_until(signal.SIGKILL, 10, ["--config", config, "--run_dir", "torn"])[0] == -signal.SIGKILL
+    assert torch.load("torn/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+    assert train(["--ckpt_path", "torn/checkpoints/last.ckpt"]) == 0
+    assert_same_state(Path("torn"), Path("whole"))
+    assert sum(key.endswith("momentum") for key in tensors(Path("torn"))) == 2
+    keys = list(rows(Path("whole"))[0])
+    first, second = ([[row[key] for key in keys] for row in rows(Path(run))] for run in ("torn", "whole"))
+    assert first == second  # learning rates too
 
 
 def test_resumed_run_drops_the_rows_of_an_epoch_that_it_repeats(finished: Path, tmp_path: Path) -> None:
