@@ -131,7 +131,7 @@ class OrthogonalMomentum(torch.optim.Adam):
             # Adam asks for the steps of all that has a state.
             state.update(momentum=torch.zeros_like(weight), step=torch.zeros((), device=weight.device))
         state["step"] += 1
-        state["momentum"].mul_(self.momentum).add_(gradient)
+        torch.add(gradient, state["momentum"], alpha=self.momentum, out=state["momentum"])
         if self.every > 1 and int(state["step"]) % self.every:
             return
         direction = gradient.add(state["momentum"], alpha=self.momentum)

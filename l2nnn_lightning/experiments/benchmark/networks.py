@@ -80,13 +80,29 @@ def write_run(folder: Path, network: NetworkFactory, shape: Shape, images: int) 
     return folder / "hard.ckpt"
 
 
-def training_step(network: nn.Module, image: Tensor, label: Tensor) -> Callable[[], None]:
-    """Make the task of one step with the paper's loss and a fused Adam, the same for any network."""
+def training_step(
+    network: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    build: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
+) -> Callable[[], None]:
+    """Make the task of one step with the paper's loss, the same for any network.
+
+    Args:
+        network: the network.
+        image: the batch.
+        label: its labels.
+        build: builds the optimizer of all that is trained; by default a fused Adam.
+    """
     network.train()
     objective = PaperLoss(_NUM_LABELS).to(image.device)
-    parameters = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
+    trained = nn.ModuleList([network, objective])
     batch = Batch(image, label)
-    optimizer = torch.optim.Adam(parameters, fused=True)
+    optimizer = (
+        build(trained)
+        if build is not None
+        else torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], fused=True)
+    )
 
     def step() -> None:
         optimizer.zero_grad()

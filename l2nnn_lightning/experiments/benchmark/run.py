@@ -15,7 +15,7 @@ from l2nnn_lightning.evaluation.arguments import parse_options
 
 __all__ = ["PARTS", "BenchmarkOptions", "run_benchmark"]
 
-PARTS = ("step", "inference", "data", "libraries", "memory", "evaluation", "attacks")
+PARTS = ("step", "optimizers", "inference", "data", "libraries", "memory", "evaluation", "attacks")
 """The modules that measure, each with ``run(options, device)``, which gives rows."""
 
 
@@ -24,7 +24,7 @@ class BenchmarkOptions:
     """What things cost, as ratios measured side by side in one run.
 
     Args:
-        parts: step, inference, data, libraries, memory, evaluation, attacks; all by default.
+        parts: step, optimizers, inference, data, libraries, memory, evaluation, attacks; all by default.
         networks: names, separated by commas.
         bounds: bounds of their layers, separated by commas.
         image_shape: channels,height,width; by default 3,32,32 for cifar*, 1,28,28 for others.

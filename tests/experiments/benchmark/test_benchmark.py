@@ -55,6 +55,14 @@ def test_step_and_inference_of_every_bound_asked_for(tmp_path: Path) -> None:
         assert row["quartiles"][0] <= row["ratio"] <= row["quartiles"][1]
 
 
+def test_optimizers_are_measured_over_as_many_steps_as_an_update_takes(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "optimizers", "--batch_size", "2")["rows"]
+    assert [row["subject"] for row in rows[::2]] == ["mnist_quick", "784, stacks of 64, 64, 64", "mnist_small"]
+    assert [row["what"].split()[-3] for row in rows] == ["1", "2"] * 3
+    for row in rows:
+        assert row["quartiles"][0] <= row["ratio"] <= row["quartiles"][1]
+
+
 def test_the_data_path_is_measured_against_the_data_loader(tmp_path: Path) -> None:
     rows = measured(tmp_path, "data", "--epoch_size", "60", "--batch_size", "16")["rows"]
     assert [row["subject"].split()[-1] for row in rows] == ["none", "shift", "none", "flip_crop"]
