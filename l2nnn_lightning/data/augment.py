@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "random_affine", "random_crop", "random_flip"]
 
-Augmentation = Literal["none", "shift", "affine", "flip", "flip_crop"]
+Augmentation = Literal["none", "shift", "affine", "affine_large", "flip", "flip_crop"]
 
 
 def random_crop(image: Tensor, padding: int) -> Tensor:
@@ -48,7 +48,8 @@ AUGMENTATIONS: dict[Augmentation, Callable[[Tensor], Tensor]] = {
     "none": lambda image: image,
     "shift": lambda image: random_crop(image, 2),
     "affine": lambda image: random_affine(image, 0.08),
+    "affine_large": lambda image: random_affine(image, 0.12),
     "flip": random_flip,
     "flip_crop": lambda image: random_crop(random_flip(image), 4),
 }
-"""By name: digits may shift by 2 pixels, or be distorted a little; photographs may be mirrored and moved by 4."""
+"""By name: digits may shift by 2 pixels, or be distorted; photographs may be mirrored and moved by 4."""

@@ -67,7 +67,7 @@ class ScaledAdam(torch.optim.Adam):
 class OrthogonalMomentum(torch.optim.Adam):
     """Turn the matrices of nonexpansive layers along orthogonalised momentum, and keep their rows orthonormal.
 
-    For each matrix of a group that names its ``layout``, unless it is a single row:
+    For each matrix of a group that names its ``layout``, a single row included, which becomes a unit vector:
     ``m <- momentum m + g``, ``W <- W - matrix_lr polar(g + momentum m)``, and a Bjorck step back to orthonormal rows.
     The polar factor, all of whose singular values are 1, is approximated by :func:`near_polar`: every direction turns
     alike (Jordan et al., 2024, *Muon*). Adam's steps are noise in most directions, which inflates b(W)
@@ -142,4 +142,4 @@ class OrthogonalMomentum(torch.optim.Adam):
 
 
 def _has_matrices(group: dict[str, Any]) -> bool:
-    return bool(min(group.get("layout", (1, 1))[1], group.get("columns", 1)) > 1)
+    return "layout" in group and bool(max(group["layout"][1], group["columns"]) > 1)

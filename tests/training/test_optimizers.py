@@ -59,18 +59,43 @@ def test_kernels_may_lie_channels_last_in_memory() -> None:
     torch.testing.assert_close(raw_weight(last), raw_weight(dense))
 
 
-def test_single_rows_and_biases_are_left_to_adam() -> None:
-    ours, theirs = (nonexpansive(LabelwiseLinear(3, 8, 1)) for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
-    groups = parameter_groups(ours)
-    optimizers = OrthogonalMomentum(groups, lr=0.01), torch.optim.Adam(theirs.parameters(), 0.01, (0.9, 0.99))
-    for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
+def test_biases_and_scalars_are_left_to_adam() -> None:
+    for build in (partial(LabelwiseLinear, 3, 8, 1), partial(nn.Linear, 1, 1)):
+        ours, theirs = (nonexpansive(build()) for _ in range(2))
+        theirs.load_state_dict(ours.state_dict())
+        is_scalar = raw_weight(ours).numel() == 1
+        theirs_trained = theirs.parameters() if is_scalar else [theirs.bias]
+        optimizers = (
+            OrthogonalMomentum(parameter_groups(ours), 0.01),
+            torch.optim.Adam(theirs_trained, 0.01, (0.9, 0.99)),
+        )
         for _ in range(3):
-            optimizer.zero_grad()
-            layer(torch.ones(2, 8)).square().sum().backward()
-            optimizer.step()
-    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, other)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            inputs = torch.ones(2, 1 if is_scalar else 8)
+            ours(inputs).square().sum().backward()
+            theirs(inputs).square().sum().backward()
+            theirs.bias.grad.copy_(ours.bias.grad)  # their rows stay what they were
+            for optimizer in optimizers:
+                optimizer.step()
+        torch.testing.assert_close(ours.bias, theirs.bias)
+        if is_scalar:
+            torch.testing.assert_close(raw_weight(ours), raw_weight(theirs))
+
+
+def test_single_rows_turn_towards_the_gradient_as_unit_vectors() -> None:
+    layer = nonexpansive(LabelwiseLinear(3, 8, 1, bias=False))
+    raw = raw_weight(layer)
+    with torch.no_grad():
+        raw.copy_(torch.nn.functional.normalize(raw, dim=2))
+    before = raw.detach().clone()
+    raw.grad = torch.randn(3, 1, 8) * torch.tensor([1e-3, 1.0, 1e3]).view(3, 1, 1)
+    OrthogonalMomentum(parameter_groups(layer), matrix_lr=0.01).step()
+    torch.testing.assert_close(raw.norm(dim=2), torch.ones(3, 1), atol=1e-3, rtol=0)
+    along = torch.nn.functional.cosine_similarity(raw - before, -raw.grad, dim=2)
+    assert (along > 0.5).all()  # most of it, whatever the gradient's size: the rest is the way back to the sphere
+    moved = (raw - before).norm(dim=2)
+    assert ((moved > 0.003) & (moved < 0.02)).all()
 
 
 def test_training_keeps_the_bound_at_one_and_learns(tmp_path) -> None:
