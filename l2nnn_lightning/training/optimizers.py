@@ -69,10 +69,10 @@ class OrthogonalMomentum(torch.optim.Adam):
 
     For each matrix of a group that names its ``layout``, a single row included, which becomes a unit vector:
     ``m <- momentum m + g``, ``W <- W - matrix_lr polar(g + momentum m)``, and a Bjorck step back to orthonormal rows.
-    The polar factor, all of whose singular values are 1, is approximated by :func:`near_polar`: every direction turns
-    alike (Jordan et al., 2024, *Muon*). Adam's steps are noise in most directions, which inflates b(W)
-    over the norm; on the manifold of orthonormal rows b(W) = 1. Everything else is trained by Adam. Network, bound
-    and certificate are the paper's: this changes the way to the weights alone.
+    The polar factor, whose singular values are all 1, is approximated by :func:`near_polar`, to between about 0.5 and
+    1.3: every direction turns alike (Jordan et al., 2024, *Muon*). Adam's steps are noise in most directions, which
+    inflates b(W) over the norm; on the manifold of orthonormal rows b(W) = 1. Everything else is trained by Adam.
+    Network, bound and certificate are the paper's: this changes the way to the weights alone.
 
     Args:
         params: parameters, or groups of them.
@@ -81,7 +81,7 @@ class OrthogonalMomentum(torch.optim.Adam):
         momentum: how much of their last direction is kept, in [0, 1).
         betas: of Adam's moving averages.
         retract: Bjorck steps after each update of a matrix, >= 0.
-        every: update the matrices only every so many steps, so many times as far; the momentum takes up all gradients.
+        every: update the matrices at every so many steps, so many times as far; their momentum takes up all gradients.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ def test_every_matrix_turns_by_the_rate_and_stays_orthonormal(layer: nn.Module) 
     wanted = before - 0.02 * polar(scaling.matrices(raw.grad))
     optimizer.step()
     after = scaling.matrices(raw.detach())
-    # Newton-Schulz's singular values are off by 0.5 at most, and the Bjorck step takes off what leaves the manifold.
+    # The update's singular values are off by 0.5 at most, and the Bjorck step takes off what leaves the manifold.
     assert float(torch.linalg.matrix_norm(after - wanted, 2).max()) < 0.02
     assert float((torch.linalg.svdvals(after) - 1).abs().max()) < 2e-3
 
@@ -134,7 +134,9 @@ def test_state_goes_on_where_it_was() -> None:
         assert torch.equal(mine, other)
 
 
-@pytest.mark.parametrize(("name", "value"), [("lr", 0.0), ("momentum", 1.0), ("matrix_lr", -1.0), ("retract", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr", 0.0), ("momentum", 1.0), ("matrix_lr", -1.0), ("retract", -1), ("every", 0)]
+)
 def test_options_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is out of range"):
         OrthogonalMomentum([nn.Parameter(torch.zeros(1))], **{name: value})
