@@ -177,6 +177,7 @@ def test_the_examples_train_and_are_attacked_and_measured(
     options += " --model.network my_package.MyNetwork --model.network.width 32 --model.network.certificate pairwise"
     options += " --model.objective my_package.SquaredHinge --model.objective.margin 2"
     options += " --model.optimizer my_package.SignDescent --model.optimizer.lr 0.1 --trainer.max_epochs 6"
+    options += " --model.scheduler.warmup_steps 5"
     options += f" --trainer.accelerator cpu --run_dir {tmp_path / 'run'}"
     assert commands.train(["--config", str(ROOT / "configs/mnist5k.yaml"), *options.split()]) == 0
     importlib.import_module("l2nnn_lightning.evaluation.command")

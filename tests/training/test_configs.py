@@ -129,9 +129,10 @@ def test_a_class_that_a_config_names_has_its_own_defaults(build: Any, tmp_path: 
 
 def test_sweep_names_options_that_there_are(build: Any) -> None:
     sweep = yaml.safe_load((ROOT / "configs/sweep.yaml").read_text())
-    options = []
+    options = [part for part in sweep["command"] if part.startswith("--config=") and "logger" not in part]
+    options = [part.replace("=", f"={ROOT}/") for part in options]
     for name, space in sweep["parameters"].items():
         value = space.get("value", space.get("values", [space.get("min")])[0])
         options += [f"--{name}", yaml.safe_dump(value).split("\n")[0]]
-    config = build("--config", f"{ROOT}/configs/mnist5k.yaml", *options)[1]
+    config = build(*options)[1]
     assert config.model.init_args.objective.init_args.train_v is False
