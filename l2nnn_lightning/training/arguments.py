@@ -18,7 +18,8 @@ checkpoints/last.ckpt (every epoch) and checkpoints/best.ckpt.
   --config FILE             a config; of several, later ones win
   --run_dir DIR             the run folder (default: runs/NAME/version_N)
   --ckpt_path FILE          resume from this checkpoint, by default with the config of its own run
-  --best_metric NAME        what best.ckpt is best in (default: val/radius_mean, val/accuracy if nothing is proved)
+  --best_metric NAME        what best.ckpt is best in (default: certified accuracy at the smallest of model.radii,
+                            ties by accuracy; accuracy alone where nothing is proved)
   --compile true|BACKEND    compile the network
   --seed_everything N       the seed (default: 0)
   --print_config            print the config that would be used, all defaults included, and stop

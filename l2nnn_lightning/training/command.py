@@ -1,9 +1,7 @@
 """The command ``train.py``: LightningCLI with a run folder, our callbacks and resuming."""
 
-import logging
 import re
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,11 +20,12 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from l2nnn_lightning.data import ImageDataModule
 from l2nnn_lightning.data.errors import LostProcessError, UserError
 from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values
-from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint
+from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint, best_metrics
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
 from l2nnn_lightning.training.explain import explain
 from l2nnn_lightning.training.factories import describe
+from l2nnn_lightning.training.quiet import silence
 from l2nnn_lightning.training.run_folder import (
     AtomicCheckpointIO,
     RunLogger,
@@ -37,20 +36,6 @@ from l2nnn_lightning.training.run_folder import (
 
 __all__ = ["TrainCLI", "run_training"]
 
-# What Lightning says in every run whatever happens: nothing to act on, and it would hide the one line of an error.
-_CHATTER = re.compile(
-    r"(\[rank: \d+\] )?Seed set to|GPU available|TPU available|💡|Loading `train_dataloader`|\nDetected Keyboard"
-)
-_IGNORED_WARNINGS = (
-    ".*does not have many workers.*",  # few, large batches from memory need no worker processes
-    ".*log_every_n_steps.*",  # metrics are logged once an epoch
-    ".*Experiment logs directory.*|.*Checkpoint directory.*",  # a resumed run goes on in its own folder
-    ".*args parameter is intended to run from within Python.*",  # which is what run_training does
-    ".*LeafSpec.*",  # Lightning 2.6 calls torch by a name that it has deprecated since
-    "Total length of `list` across ranks is zero.*",  # val_size: 0 asks for it
-    ".*sync_dist=True.*",  # what is logged has been summed over the processes, or is the same on all of them
-    r"(?s).*instantiate_classes.*deprecated.*|.*JsonargparseDeprecationWarning.*",  # Lightning 2.6 calls it so
-)
 # How a backend says that another process is gone: gloo in words, NCCL by the type of the error.
 _LOST_CONTACT = re.compile(r"gloo|Connection (closed|reset|refused)|remote process exited", re.I)
 
@@ -70,7 +55,7 @@ def run_training(args: Sequence[str]) -> None:
         configs = [_default_config(args)]
         args = ["--config", configs[0], *args]
     args = _with_classes(args, [_read_model(Path(config)) for config in configs])
-    _silence()
+    silence()
     with _before_work():
         cli = TrainCLI(args, name=Path(configs[0]).stem if configs else "run")
     _fit(cli)
@@ -79,6 +64,8 @@ def run_training(args: Sequence[str]) -> None:
             print("the network is still in penalty mode and proves nothing: add the callback HardScalingSwitch")
         if not (cli.run_folder / "checkpoints" / "best.ckpt").is_file():
             print("no checkpoint was the best of hard, validated ones: evaluate last.ckpt")
+        elif (said := cli.best.describe()) is not None:
+            print(said)
         print(f"run folder: {cli.run_folder}")
 
 
@@ -100,6 +87,7 @@ class TrainCLI(LightningCLI):
 
     model: Classifier
     checkpoint: Checkpoint | None
+    best: BestCheckpoint
 
     def __init__(self, args: Sequence[str], name: str) -> None:
         self.name = name
@@ -122,7 +110,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder and the checkpoint; fill the model's shapes from the data."""
-        best = "what best.ckpt is best in (default: val/radius_mean, or val/accuracy where nothing is proved)"
+        best = "what best.ckpt is best in (default: certified accuracy at the smallest of model.radii, then accuracy)"
         backend = "compile the network: true, or the name of a torch.compile backend"
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run folder, else runs/NAME/VERSION")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="the checkpoint to resume from")
@@ -148,12 +136,13 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the run folder's files and callbacks before the user's own."""
         config = self.config_init.trainer
-        metric = self.config.best_metric or ("val/radius_mean" if self.model.network.can_prove else "val/accuracy")
+        metrics = [self.config.best_metric] if self.config.best_metric else best_metrics(self.model)
         checkpoints = self.run_folder / "checkpoints"
         resumed_at = None if self.checkpoint is None else self.checkpoint.check_resumable(self.model)
         is_watched = sys.stdout.isatty()
         ours = [EpochSeed(int(self.config.seed_everything)), EpochLines()]
-        ours += [BestCheckpoint(checkpoints, metric), LastCheckpoint(checkpoints)]
+        self.best = BestCheckpoint(checkpoints, metrics[0], ties=metrics[1:])
+        ours += [self.best, LastCheckpoint(checkpoints)]
         ours += [RichProgressBar()] if is_watched else []
         plugins = _listed(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -268,16 +257,3 @@ def _compile(model: Classifier, backend: bool | str) -> None:
     if name not in (known := torch.compiler.list_backends(exclude_tags=())):
         raise UserError(f"--compile must be true, false or one of {', '.join(known)}, got {name!r}")
     model.network.compile(backend=name)
-
-
-def _silence() -> None:
-    for message in _IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
-        logger = logging.getLogger(name)
-        if _is_news not in logger.filters:
-            logger.addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return _CHATTER.match(record.getMessage()) is None

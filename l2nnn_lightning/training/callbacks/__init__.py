@@ -1,7 +1,7 @@
 """Callbacks: the switch to hard scaling, checkpoints, reproducible randomness."""
 
+from l2nnn_lightning.training.callbacks.best import BestCheckpoint, best_metrics
 from l2nnn_lightning.training.callbacks.epochs import (
-    BestCheckpoint,
     EpochLines,
     EpochSeed,
     LastCheckpoint,
@@ -18,4 +18,5 @@ __all__ = [
     "LastCheckpoint",
     "NoisyLabelMonitor",
     "ParsevalRetraction",
+    "best_metrics",
 ]

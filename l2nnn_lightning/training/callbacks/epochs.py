@@ -1,4 +1,4 @@
-"""What happens at every epoch: seeds, a line, checkpoints; the Parseval update; what becomes of noisy labels."""
+"""What happens at every epoch: seeds, a line, the last checkpoint, the Parseval update, a look at noisy labels."""
 
 import time
 from pathlib import Path
@@ -8,14 +8,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
-from torch import Tensor
 
 from l2nnn_lightning.data import ImageSet, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.nn.retraction import retract_
 from l2nnn_lightning.training.classifier import Classifier
 
-__all__ = ["BestCheckpoint", "EpochLines", "EpochSeed", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
+__all__ = ["EpochLines", "EpochSeed", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
 
 # What a line says of an epoch, where it was measured.
 _LINE = (
@@ -129,30 +128,6 @@ class NoisyLabelMonitor(pl.Callback):
             values["noisy/memorised"] = float((label == given)[changed].double().mean())
             values["noisy/corrected"] = float((label == clean)[changed].double().mean())
         pl_module.log_dict(values, rank_zero_only=True)
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keep ``best.ckpt``, by a metric of the validation images. An L2NNN in penalty mode is never best.
-
-    Args:
-        dirpath: the folder of the checkpoints.
-        monitor: the metric.
-        mode: whether it should rise (``"max"``) or fall (``"min"``).
-    """
-
-    def __init__(self, dirpath: str | Path, monitor: str, mode: str = "max") -> None:
-        super().__init__(
-            dirpath, "best", monitor, mode=mode, enable_version_counter=False, save_on_train_epoch_end=False
-        )
-
-    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Refuse every checkpoint of a network that proves nothing yet."""
-        module: Classifier = trainer.lightning_module  # type: ignore[assignment]
-        # What was validated, and is saved, may be an average of weights that is not hard yet.
-        was_hard = bool(trainer.callback_metrics.get("val/hard", True))
-        if module.is_soft or (module.network.can_prove and not was_hard):
-            return False
-        return super().check_monitor_top_k(trainer, current)
 
 
 class LastCheckpoint(ModelCheckpoint):
