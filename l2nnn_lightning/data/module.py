@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -120,6 +120,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.train_set: ImageSet | None = None
         self.val_set: ImageSet | None = None
         self.test_set: ImageSet | None = None
+        self._order: list[int] | None = None
 
     @property
     @abstractmethod
@@ -136,6 +137,23 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """K, the number of labels; known before ``setup``."""
         return len(self.label_names)
 
+    @property
+    def numbered_names(self) -> list[str]:
+        """The name of each label as it is numbered, see :meth:`number_labels_as`."""
+        names = self.label_names
+        return names if self._order is None else [names[label] for label in self._order]
+
+    def number_labels_as(self, names: Sequence[str]) -> None:
+        """Number the labels of all splits as in a list of the same names, from the next ``setup`` on.
+
+        Raises:
+            ValueError: if the names are others.
+        """
+        own = self.label_names
+        if sorted(names) != sorted(own):
+            raise ValueError(f"{self.name} has the labels {', '.join(own)}, not {', '.join(names)}")
+        self._order = None if list(names) == list(own) else [own.index(name) for name in names]
+
     @abstractmethod
     def load_images(self, train: bool) -> tuple[Tensor, Tensor]:
         """Read all training or all test images, uint8 (N, C, H, W), and their labels, int64 (N,)."""
@@ -150,9 +168,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         """Read what the stage needs, add label noise and hold out the validation images; once only."""
         if stage in (None, "fit", "validate") and self.train_set is None:
-            self.train_set, self.val_set = self._split(*self.load_images(train=True))
+            train, held_out = self._split(*self.load_images(train=True))
+            self.train_set, self.val_set = self._numbered(train), None if held_out is None else self._numbered(held_out)
         if stage in (None, "test", "predict") and self.test_set is None:
-            self.test_set = ImageSet(*self.load_images(train=False))
+            self.test_set = self._numbered(ImageSet(*self.load_images(train=False)))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled by seed and epoch; a last, smaller batch is left out unless it is one of the first two."""
@@ -219,6 +238,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         order = torch.randperm(total, generator=self._generator(_SPLIT_STREAM))
         train = whole.subset(order[val_size : val_size + train_size].sort().values)
         return train, whole.subset(order[:val_size].sort().values) if val_size else None
+
+    def _numbered(self, images: ImageSet) -> ImageSet:
+        if self._order is None:
+            return images
+        number = torch.tensor(self._order).argsort()
+        return ImageSet(images.images, number[images.labels], number[images.clean_labels])
 
     def _noisy(self, labels: Tensor) -> Tensor:
         generator, path = self._generator(_NOISE_STREAM), Path(self.label_noise_file or "").expanduser()

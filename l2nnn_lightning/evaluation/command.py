@@ -1,6 +1,7 @@
 """The command ``evaluate.py``: a checkpoint, its data set, attacks; everything else follows from the records."""
 
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -60,6 +61,8 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
     with sharing_team(options.processes, partial(_assist, options), start_method) as team:
         # Not before the others have started: it computes.
         subject = load_subject(options)
+        if subject.warning is not None and team.rank == 0:
+            print(subject.warning, file=sys.stderr)
         measures = _asked(options, subject)
         whole = {m.name: m.whole(subject) for m in measures} if team.rank == 0 else {}
         parts = team.gather(partial(_measure, options, subject, measures, team))
@@ -81,7 +84,15 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
     }
     metrics = None if folder is None else folder / "metrics.csv"
     evaluation = Evaluation(
-        records, run, subject.images, options.radius_values, attacks, attacked, datamodule.label_names, whole, metrics
+        records,
+        run,
+        subject.images,
+        options.radius_values,
+        attacks,
+        attacked,
+        datamodule.numbered_names,
+        whole,
+        metrics,
     )
     try:
         results = write_evaluation(output, evaluation)

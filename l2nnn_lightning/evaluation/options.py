@@ -21,6 +21,7 @@ class EvaluateOptions:
         ckpt_path: the checkpoint
         data: another data set than the checkpoint's own
         root: where the data set is, if not where it was in training
+        ignore_label_names: take another data set's labels by their order, whatever they are called
         split: the images
         limit: only the first N images
         radii: radii of certified accuracy, such as 0.5,36/255 (default: 0.5,1,1.58,2,3)
@@ -48,6 +49,7 @@ class EvaluateOptions:
     ckpt_path: str
     data: str | None = None
     root: str | None = None
+    ignore_label_names: bool = False
     split: Literal["test", "val", "train"] = "test"
     limit: int | None = None
     radii: str | None = None

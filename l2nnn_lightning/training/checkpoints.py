@@ -18,6 +18,7 @@ from l2nnn_lightning.data import ImageDataModule, build_datamodule
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.factories import build, check_trusted
+from l2nnn_lightning.training.label_names import match_labels, recorded_names
 
 __all__ = [
     "SUFFIX",
@@ -103,15 +104,20 @@ class Checkpoint:
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise UserError(f"{self.path} does not fit its network: {' '.join(str(error).split())[:250]}") from error
 
-    def datamodule(self, name: str | None = None, root: str | Path | None = None) -> ImageDataModule:
+    def datamodule(
+        self, name: str | None = None, root: str | Path | None = None, *, ignore_label_names: bool = False
+    ) -> ImageDataModule:
         """Build the data set of the training, with the same split and label noise, or another one whose images fit.
+
+        Its labels are numbered as in training, by their names.
 
         Args:
             name: the data set, if another.
             root: where it is, if not where it was in training.
+            ignore_label_names: take its labels as they are numbered, whatever they are called.
 
         Raises:
-            UserError: if it is not known, or does not fit the network.
+            UserError: if it is not known, does not fit the network, or has other labels.
         """
         described = self.contents[_OURS].get("data")
         if name is not None and (described is None or described["name"] != name):
@@ -131,12 +137,20 @@ class Checkpoint:
                 f"{datamodule.name} has {datamodule.num_labels} labels and images of {tuple(datamodule.image_shape)}, "
                 f"the checkpoint {labels} and {tuple(shape)}: use the data it was trained on"
             )
+        names = self.recorded_names
+        if names is not None and not ignore_label_names:
+            match_labels(datamodule, names, str(self.path))
         return datamodule
+
+    @property
+    def recorded_names(self) -> list[str] | None:
+        """The labels' names in training; None for an earlier version's checkpoint, unless its data set is built in."""
+        return recorded_names(self.contents[_OURS])
 
     def label_names(self) -> list[str]:
         """Find the names of the labels in the checkpoint or ask the data set; else number them."""
         count: int = self.contents["hyper_parameters"]["num_labels"]
-        names: list[str] = self.contents[_OURS].get("label_names") or []
+        names: list[str] = self.recorded_names or []
         if not names:
             try:
                 names = list(self.datamodule().label_names)

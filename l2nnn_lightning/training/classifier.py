@@ -262,11 +262,13 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what evaluation and resuming need, as plain values."""
         kind = type(self)
-        describe_data = getattr(getattr(self._trainer, "datamodule", None), "describe", None)
+        data = getattr(self._trainer, "datamodule", None)
+        describe_data, names = getattr(data, "describe", None), getattr(data, "label_names", None)
         checkpoint["l2nnn_lightning"] = {
             "version": metadata.version("l2nnn-lightning"),
             "classifier": kind.__name__ if kind.__module__ == __name__ else describe(kind)["class_path"],
             "data": None if describe_data is None else describe_data(),
+            **({} if names is None else {"label_names": [str(name) for name in names]}),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 (Lightning's hook)

@@ -222,8 +222,8 @@ def test_networks_that_do_not_fit_are_refused(
 ) -> None:
     classifier = Classifier(network, CrossEntropy, image_shape=(1, 8, 8), num_labels=3)
     other = Classifier(MadryNet, CrossEntropy, image_shape=(1, 8, 8), num_labels=labels)
-    monkeypatch.setattr(Checkpoint, "read", lambda _: SimpleNamespace(classifier=lambda: other))
-    subject: Any = SimpleNamespace(classifier=classifier, certified=classifier.certified())
+    monkeypatch.setattr(Checkpoint, "read", lambda _: SimpleNamespace(classifier=lambda: other, recorded_names=None))
+    subject: Any = SimpleNamespace(classifier=classifier, certified=classifier.certified(), label_names=None)
     with pytest.raises(UserError, match=message):
         Hybrid.asked(EvaluateOptions("ours.ckpt", fallback="other.ckpt"), subject)
 

@@ -22,6 +22,7 @@ from l2nnn_lightning.models.base import Certified
 from l2nnn_lightning.nn.certificates import confidence_gap
 from l2nnn_lightning.nn.precision import full_precision
 from l2nnn_lightning.training.checkpoints import Checkpoint
+from l2nnn_lightning.training.label_names import compare_names
 
 __all__ = ["Hybrid", "HybridRecords", "hybrid_records", "measure_hybrid"]
 
@@ -53,7 +54,8 @@ class Hybrid(Measure):
         if options.fallback is None:
             return None
         classifier = subject.classifier
-        fallback = Checkpoint.read(options.fallback).classifier()
+        other = Checkpoint.read(options.fallback)
+        fallback = other.classifier()
         if not (classifier.network.can_prove and subject.certified.rule.is_graph):
             raise UserError(
                 "a hybrid needs an L2NNN whose confidence gap moves at a known rate: name its checkpoint with "
@@ -65,6 +67,10 @@ class Hybrid(Measure):
                     f"--fallback was trained for {name} {getattr(fallback, name)}, "
                     f"--ckpt_path for {getattr(classifier, name)}: use checkpoints of one data set"
                 )
+        ours, theirs = subject.label_names, other.recorded_names
+        if not options.ignore_label_names and None not in (ours, theirs) and ours != theirs:
+            difference = compare_names("--ckpt_path", ours or [], "--fallback", theirs or [])
+            raise UserError(f"the labels differ: {difference}: use checkpoints of one data set")
         certified = fallback.certified().to(device_of(subject.certified))
         threshold = 1.0 if options.threshold is None else options.threshold
         return cls(str(options.fallback), certified, threshold, options.radius_values)

@@ -41,6 +41,9 @@ class Subject:
     images: Tensor
     labels: Tensor
     batch_size: int
+    #: The names of the labels in training, where they are known; and what to say of it, in one line.
+    label_names: list[str] | None = None
+    warning: str | None = None
 
 
 def load_subject(options: EvaluateOptions) -> Subject:
@@ -53,7 +56,7 @@ def load_subject(options: EvaluateOptions) -> Subject:
             "add --soft_certificate, or use a checkpoint from after the switch to hard scaling"
         )
     try:
-        datamodule = checkpoint.datamodule(options.data, options.root)
+        datamodule = checkpoint.datamodule(options.data, options.root, ignore_label_names=options.ignore_label_names)
     except ValueError as error:
         raise UserError(f"{error}{nearest(str(options.data), DATAMODULES)}") from error
     device = _device(options)
@@ -63,7 +66,13 @@ def load_subject(options: EvaluateOptions) -> Subject:
         raise UserError(f"there are no {options.split} images: the data set was set up without them (val_size)")
     images, labels = held.images[: options.limit], held.labels[: options.limit]
     batch_size = options.batch_size or (100 if device.type == "cpu" else 500)
-    return Subject(classifier, classifier.certified().to(device), datamodule, images, labels, batch_size)
+    names, warning = checkpoint.recorded_names, None
+    if names is None and (options.data or options.root):
+        taken = ", ".join(datamodule.label_names)
+        warning = f"{options.ckpt_path} does not hold the names of its labels: they are taken to be {taken}"
+    return Subject(
+        classifier, classifier.certified().to(device), datamodule, images, labels, batch_size, names, warning
+    )
 
 
 def in_run_folder(ckpt_path: str) -> Path:
