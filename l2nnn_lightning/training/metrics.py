@@ -41,7 +41,7 @@ class CertifiedAccuracy(Metric):
 
     Shape:
         - ``update(prediction, label, radius)``: integer (B,), integer (B,), floating (B,)
-        - ``compute()``: (R,), one fraction per radius in the given order; nan before any sample
+        - ``compute()``: (R,), one fraction per radius in the given order, or () of a single one; nan before any sample
 
     Raises:
         ValueError: if ``radii`` is empty, repeats a value, or holds a negative or infinite one.
@@ -106,7 +106,8 @@ class EvaluationMetrics(nn.Module):
         """Return every number by its name."""
         names = ("loss", "accuracy", "gap_mean", "radius_mean", "hard")
         values: dict[str, Tensor] = {name: getattr(self, name).compute() for name in names}
-        certified = zip(self.certified.radii, self.certified.compute(), strict=True)
+        # torchmetrics makes a number of a vector of one.
+        certified = zip(self.certified.radii, torch.atleast_1d(self.certified.compute()), strict=True)
         return values | {f"certified_{radius_key(radius)}": value for radius, value in certified}
 
     def reset(self) -> None:

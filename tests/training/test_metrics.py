@@ -82,3 +82,12 @@ def test_certified_accuracy_refuses_mismatched_shapes() -> None:
         CertifiedAccuracy(RADII).update(torch.zeros(3), torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match="vectors of one length"):
         CertifiedAccuracy(RADII).update(torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3, 1))
+
+
+def test_one_radius_is_measured_like_several() -> None:
+    """Validation ended in a TypeError: the metric gives a number, not a vector, where there is one radius."""
+    metrics = EvaluationMetrics(2, [0.5])
+    label = torch.tensor([0, 1])
+    certificate = Certificate(label, torch.tensor([2.0, 2.0]), torch.tensor([1.0, 0.2]))
+    metrics.update(torch.eye(2), label, certificate, torch.tensor(0.0), is_hard=True)
+    assert float(metrics.compute()["certified_0_5"]) == 0.5
