@@ -17,7 +17,9 @@ checkpoints/last.ckpt (every epoch) and checkpoints/best.ckpt.
 
   --config FILE             a config; of several, later ones win
   --run_dir DIR             the run folder (default: runs/NAME/version_N)
-  --ckpt_path FILE          resume from this checkpoint, by default with the config of its own run
+  --ckpt_path FILE          resume from this checkpoint, with the config of its own run; only how long and where it
+                            trains may change (--trainer.max_epochs, devices, logger, --data.root), what it learns
+                            from what only with another --run_dir
   --best_metric NAME        what best.ckpt is best in (default: certified accuracy at the smallest of model.radii,
                             ties by accuracy; accuracy alone where nothing is proved)
   --compile true|BACKEND    compile the network

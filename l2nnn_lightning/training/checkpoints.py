@@ -18,7 +18,7 @@ from l2nnn_lightning.data import ImageDataModule, build_datamodule
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.factories import build, check_trusted
-from l2nnn_lightning.training.label_names import match_labels, recorded_names
+from l2nnn_lightning.training.label_names import compare_names, match_labels, recorded_names
 
 __all__ = [
     "SUFFIX",
@@ -158,11 +158,12 @@ class Checkpoint:
                 names = []
         return names if len(names) == count else [str(label) for label in range(count)]
 
-    def check_resumable(self, classifier: Classifier) -> int:
+    def check_resumable(self, classifier: Classifier, datamodule: ImageDataModule) -> int:
         """Return the step that a training of a classifier goes on from.
 
         Raises:
-            UserError: if the checkpoint holds no state of a training, or another network.
+            UserError: if the checkpoint holds no state of a training or that of half an epoch's end, or another network
+                or other labels.
         """
         if not {"global_step", "optimizer_states", "loops"} <= set(self.contents):
             raise UserError(f"{self.path} holds weights only: resume from a full checkpoint, such as last.ckpt")
@@ -172,6 +173,15 @@ class Checkpoint:
         )
         if mine != saved:
             raise UserError(f"{self.path} was written by another network: resume with the config of its own run")
+        names, own = self.recorded_names, list(getattr(datamodule, "label_names", ()))
+        if names is not None and own and names != own:
+            difference = compare_names("the data set", own, str(self.path), names)
+            raise UserError(f"the labels differ: {difference}: resume with the data of its own run")
+        loop = self.contents["loops"]["fit_loop"]
+        epoch, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
+        if batches["is_last_batch"] and epoch["processed"] < epoch["started"]:
+            # Earlier versions wrote best.ckpt so.
+            raise UserError(f"{self.path} was written before the end of its epoch: resume from last.ckpt")
         return int(self.contents["global_step"])
 
 

@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]  # its types are a package of their 
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from l2nnn_lightning.data import ImageDataModule
@@ -26,8 +26,10 @@ from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, Ord
 from l2nnn_lightning.training.explain import explain
 from l2nnn_lightning.training.factories import describe
 from l2nnn_lightning.training.quiet import silence
+from l2nnn_lightning.training.resuming import check_changes
 from l2nnn_lightning.training.run_folder import (
     AtomicCheckpointIO,
+    RunConfig,
     RunLogger,
     check_free,
     is_first_process,
@@ -69,14 +71,6 @@ def run_training(args: Sequence[str]) -> None:
         print(f"run folder: {cli.run_folder}")
 
 
-class RunConfig(SaveConfigCallback):
-    """Write ``config.yaml`` without where the run is and what it was resumed from, so that it can start another one."""
-
-    def __init__(self, parser: LightningArgumentParser, _config: Namespace, asked: Namespace, **kwargs: Any) -> None:
-        asked.run_dir = asked.ckpt_path = None
-        super().__init__(parser, asked, **kwargs)
-
-
 class TrainCLI(LightningCLI):
     """LightningCLI with a run folder, our callbacks and resuming; model, data and trainer come from the config.
 
@@ -103,7 +97,7 @@ class TrainCLI(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=RunConfig,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"exit_on_error": False, "prog": "train.py", "allow_abbrev": False},
             trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, **quiet},
         )
@@ -130,15 +124,32 @@ class TrainCLI(LightningCLI):
         # The other processes may look when the first has begun to write.
         if folder is not None and is_new and is_first_process():
             check_free(folder)
+        self._check_changes(is_own=not is_new)
         self.run_folder = folder or new_run_folder(self.name)
-        self.save_config_kwargs["asked"] = config.clone()
+        self.save_config_kwargs |= {"asked": config.clone(), "folder": self.run_folder}
+
+    def _check_changes(self, *, is_own: bool) -> None:
+        """Compare what a run is resumed with, and what it was trained with."""
+        run = None if self.checkpoint is None else self.checkpoint.run_folder
+        if run is None or not (run / "config.yaml").is_file():
+            return
+        try:
+            old = self.parser.parse_path(str(run / "config.yaml"))
+        except ArgumentError as error:
+            if not is_own:
+                return
+            raise UserError(
+                f"{run / 'config.yaml'} cannot be read: resume in a folder of its own, --run_dir"
+            ) from error
+        old, new = (yaml.safe_load(self.parser.dump(one, skip_none=False)) for one in (old, self.config))
+        check_changes(old, new, run, is_own=is_own)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the run folder's files and callbacks before the user's own."""
         config = self.config_init.trainer
         metrics = [self.config.best_metric] if self.config.best_metric else best_metrics(self.model)
         checkpoints = self.run_folder / "checkpoints"
-        resumed_at = None if self.checkpoint is None else self.checkpoint.check_resumable(self.model)
+        resumed_at = None if self.checkpoint is None else self.checkpoint.check_resumable(self.model, self.datamodule)
         is_watched = sys.stdout.isatty()
         ours = [EpochSeed(int(self.config.seed_everything)), EpochLines()]
         self.best = BestCheckpoint(checkpoints, metrics[0], ties=metrics[1:])

@@ -1,18 +1,24 @@
 """The folder of a run: where it is, that it is not overwritten, metrics.csv across a resume, whole checkpoints."""
 
 import csv
+import itertools
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+import yaml  # type: ignore[import-untyped]  # its types are a package of their own
+from jsonargparse import Namespace
+from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from l2nnn_lightning.data.errors import UserError
 
-__all__ = ["AtomicCheckpointIO", "RunLogger", "check_free", "is_first_process", "new_run_folder"]
+__all__ = ["AtomicCheckpointIO", "RunConfig", "RunLogger", "check_free", "is_first_process", "new_run_folder"]
 
 # How torchrun, SLURM and Lightning's own launcher number processes and nodes. Of these, a first process has only zeros.
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
@@ -47,6 +53,42 @@ def check_free(folder: Path) -> None:
                 f"{folder} already holds a run: choose another --run_dir, "
                 f"or resume it with --ckpt_path {folder / 'checkpoints' / 'last.ckpt'}"
             )
+
+
+class RunConfig(SaveConfigCallback):
+    """Write ``config.yaml`` without where the run is and what it was resumed from, so that it can start another one.
+
+    A run that is resumed with the same settings keeps its file; what it says of the run until now is kept as
+    ``config_1.yaml`` and so on where they are others.
+
+    Args:
+        parser: what knows how to write settings.
+        _config: all settings, with what the command line has added.
+        asked: the settings that the user has given.
+        folder: the run folder.
+        **kwargs: Lightning's own.
+    """
+
+    def __init__(
+        self, parser: LightningArgumentParser, _config: Namespace, asked: Namespace, folder: Path, **kwargs: Any
+    ) -> None:
+        asked.run_dir = asked.ckpt_path = None
+        super().__init__(parser, asked, **kwargs)
+        self.folder = folder
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Write the file, in one step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path, part = self.folder / "config.yaml", self.folder / "config.yaml.part"
+        self.parser.save(self.config, str(part), skip_none=False, overwrite=True, multifile=False)
+        if path.is_file():
+            old, new = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in (path, part))
+            if old == new:
+                part.unlink()
+                return
+            numbers = itertools.count(1)
+            shutil.copy2(path, next(k for n in numbers if not (k := self.folder / f"config_{n}.yaml").exists()))
+        part.replace(path)
 
 
 class RunLogger(CSVLogger):

@@ -217,7 +217,7 @@ def test_damaged_checkpoint_is_refused_and_never_executed(
     [
         ("--config a.yaml --run_dir RUN", "already holds a run: choose another --run_dir"),
         ("--ckpt_path RUN/checkpoints/last.ckpt --run_dir other", "already holds a run"),
-        ("--config a.yaml --ckpt_path RUN/checkpoints/last.ckpt", "was written by another network"),
+        ("--config a.yaml --ckpt_path RUN/checkpoints/last.ckpt", "model.network.dense was [6] in the run"),
         ("--config a.yaml --ckpt_path weights.ckpt", "weights.ckpt holds weights only"),
         ("--ckpt_path weights.ckpt", "give one with --config"),
     ],

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from l2nnn_lightning.data import ImageSet
+from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.metrics import radius_key
 
@@ -62,8 +63,12 @@ class BestCheckpoint(ModelCheckpoint):
         return Path(str(self.dirpath)) / "best.ckpt"
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Note that there is something to compare."""
+        """Note that there is something to compare; a UserError if it is not the metric."""
         self._is_validated = not trainer.sanity_checking
+        monitored, metrics = str(self.monitor), trainer.callback_metrics
+        if self._is_validated and monitored.startswith("val/") and monitored not in metrics:
+            known = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
+            raise UserError(f"there is no metric {monitored!r} for best.ckpt (--best_metric); there are: {known}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch if it has been validated and is the best."""
