@@ -1,8 +1,10 @@
 """Attacked copies of training images: projected gradient descent in the L-infinity norm (Madry et al., 2018)."""
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any, Self
 
 import torch
@@ -21,9 +23,9 @@ class LinfAttack:
     """Settings of the attack that training defends against.
 
     Args:
-        eps: largest change of a pixel, in (0, 1].
+        eps: largest change of a pixel, in (0, 1]; also as a fraction in text, such as "8/255".
         steps: number of gradient steps, >= 1.
-        step_size: change of a pixel per step, > 0.
+        step_size: change of a pixel per step, > 0; also as a fraction in text.
         random_start: begin at a random point of the box around the image instead of at the image.
         restarts: number of random starts, >= 1, of which the worst image, by its cross-entropy, counts.
     """
@@ -35,6 +37,11 @@ class LinfAttack:
     restarts: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("eps", "step_size"):
+            given: Any = getattr(self, name)
+            with contextlib.suppress(ValueError, ZeroDivisionError):  # refused below
+                if isinstance(given, str):
+                    object.__setattr__(self, name, float(Fraction(given)))
         # They come from a dictionary in a config, whose values no parser has checked.
         for name, is_good, rule in (
             ("eps", type(self.eps) in (int, float) and 0 < self.eps <= 1, "in (0, 1]"),

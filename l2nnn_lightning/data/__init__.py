@@ -13,7 +13,7 @@ from l2nnn_lightning.data.module import ImageDataModule
 
 __all__ = ["DATAMODULES", "Batch", "CIFAR10DataModule", "FashionMNISTDataModule", "ImageDataModule"]
 __all__ += ["ImageFolderDataModule", "ImageSet", "LinfAttack", "MNIST5kDataModule", "MNISTDataModule"]
-__all__ += ["build_datamodule", "to_float"]
+__all__ += ["build_datamodule", "short_name", "to_float"]
 
 DATAMODULES: dict[str, type[ImageDataModule]] = {
     "MNIST5k": MNIST5kDataModule,
@@ -24,15 +24,30 @@ DATAMODULES: dict[str, type[ImageDataModule]] = {
 }
 
 
+def short_name(name: str) -> str:
+    """Return the key in ``DATAMODULES`` of a data set named by it, by its class or by the path of that; else the name.
+
+    Example:
+        >>> short_name("MNISTDataModule"), short_name("l2nnn_lightning.data.MNISTDataModule"), short_name("my.Data")
+        ('MNIST', 'MNIST', 'my.Data')
+    """
+    for key, kind in DATAMODULES.items():
+        if name in (key, kind.__name__, f"{__name__}.{kind.__name__}", f"{kind.__module__}.{kind.__name__}"):
+            return key
+    return name
+
+
 def build_datamodule(name: str, init_args: Mapping[str, Any]) -> ImageDataModule:
     """Build a DataModule from what its ``describe`` returned; a ValueError for an unknown name or a bad argument.
 
-    The name is a key of ``DATAMODULES``, or the path ``package.module.Class`` of a class from elsewhere.
+    The name is a key of ``DATAMODULES`` or names its class, see :func:`short_name`, or it is the path
+    ``package.module.Class`` of a class from elsewhere.
 
     Example:
         >>> build_datamodule("MNIST5k", {"batch_size": 64}).describe()["init_args"]["batch_size"]
         64
     """
+    name = short_name(name)
     if name in DATAMODULES:
         return DATAMODULES[name](**init_args)
     if "." not in name:

@@ -5,6 +5,7 @@ import math
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
@@ -29,7 +30,8 @@ def parse_options(
 
     Every field is an option of its name, with the type and the default of the field and the help of the class's
     docstring (``Args:``), or given by its place, with argparse's ``nargs``. A field of type ``bool`` may be given as a
-    flag, without a value. The class's ``__post_init__`` may refuse values with a ValueError.
+    flag, without a value, one of type ``float`` also as a fraction, such as 8/255. The class's ``__post_init__`` may
+    refuse values with a ValueError.
 
     Raises:
         ArgumentError: in one line, with the nearest option where the name of one is mistyped.
@@ -43,7 +45,13 @@ def parse_options(
     parser.add_class_arguments(kind, skip=set(positional or {}), as_group=False)
     flags = {f"--{name}" for name, hint in hints.items() if hint is bool}
     full: list[str] = []
-    for arg, following in zip(args, [*args[1:], ""], strict=False):
+    numbers = {f"--{name}" for name, hint in hints.items() if float in (hint, *get_args(hint))}
+    for before, arg, following in zip(["", *args], args, [*args[1:], ""], strict=False):
+        name, equals, value = arg.partition("=")
+        if before in numbers:
+            arg = _decimal(arg)
+        elif equals and name in numbers:
+            arg = f"{name}={_decimal(value)}"
         full += [arg, "true"] if arg in flags and following not in ("true", "false") else [arg]
     try:
         values = parser.parse_args(full)
@@ -54,6 +62,14 @@ def parse_options(
             message = re.sub(pattern, plain, message)
         message = did_you_mean(message, [f"--{name}" for name in hints])
         raise ArgumentError(None, f"{message}; see {prog} --help") from error
+
+
+def _decimal(text: str) -> str:
+    """Write a fraction as the nearest decimal number; anything else stays as it is, for the parser to judge."""
+    try:
+        return repr(float(Fraction(text))) if "/" in text else text
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return text
 
 
 def at_least(options: Any, least: float, *names: str) -> None:

@@ -123,7 +123,8 @@ def _measure(options: EvaluateOptions, subject: Subject, measures: Sequence[Meas
     records = certify_images(subject.certified, images, subject.labels[rows], size, index=rows)
     for measure in measures:
         records = records.with_columns(measure.columns(subject, images, rows))
-    return attack_images(subject.certified, images, records, options, size)
+    linf_eps = float(subject.datamodule.default_attack.eps)
+    return attack_images(subject.certified, images, records, options, size, linf_eps=linf_eps)
 
 
 def _assist(options: EvaluateOptions, team: Team) -> None:

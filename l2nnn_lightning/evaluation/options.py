@@ -19,14 +19,15 @@ class EvaluateOptions:
 
     Args:
         ckpt_path: the checkpoint
-        data: another data set than the checkpoint's own
+        data: another data set than the checkpoint's own, such as MNIST or MNISTDataModule
         root: where the data set is, if not where it was in training
         ignore_label_names: take another data set's labels by their order, whatever they are called
         split: the images
         limit: only the first N images
         radii: radii of certified accuracy, such as 0.5,36/255 (default: 0.5,1,1.58,2,3)
         attacks: names, separated by commas, such as cw,pgd_l2
-        eps: the attacks' largest perturbation
+        eps: the attacks' largest perturbation, such as 1.58 or 8/255 (default: 1.58 in L2; in L-infinity what the data
+            set is usually attacked with, 0.3 for digits, 8/255 for CIFAR-10)
         max_iter: the attacks' iterations (default: each attack's own); several, such as 1000,10000, give a row each,
             and the longer attack skips what the shorter one broke
         restarts: attempts from other random starts
@@ -54,7 +55,7 @@ class EvaluateOptions:
     limit: int | None = None
     radii: str | None = None
     attacks: str = ""
-    eps: float = 1.58
+    eps: float | None = None
     max_iter: str | None = None
     restarts: int = 1
     minimum_norm: bool = False
@@ -78,7 +79,7 @@ class EvaluateOptions:
             raise ValueError(
                 f"--processes is for the CPU: start one process for each GPU with torchrun, got {self.device}"
             )
-        if not 0 < self.eps < math.inf:
+        if self.eps is not None and not 0 < self.eps < math.inf:
             raise ValueError(f"--eps must be positive and finite, got {self.eps}")
         if self.threshold is not None and self.fallback is None:
             raise ValueError("--threshold belongs to the hybrid model: name the other checkpoint with --fallback")

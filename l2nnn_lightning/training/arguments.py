@@ -1,12 +1,14 @@
 """What can be said of the command line of ``train.py`` before anything heavy is imported."""
 
+import contextlib
 import difflib
 import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
-__all__ = ["DEFAULT_CONFIG", "MOVED", "check_arguments", "option_values"]
+__all__ = ["DEFAULT_CONFIG", "MOVED", "check_arguments", "option_values", "with_plain_values"]
 
 DEFAULT_CONFIG = "configs/mnist5k.yaml"
 
@@ -32,7 +34,7 @@ checkpoints/last.ckpt (every epoch) and checkpoints/best.ckpt.
   --model.optimizer CLASS   --model.optimizer.help ScaledAdam        --model.optimizer.lr 1e-3
   --model.scheduler CLASS   --model.scheduler.help CosineAfterSwitch --model.scheduler.warmup_steps 50
   --model CLASS             --model.help L2NNNClassifier             --model.penalty_weight 0.1
-  --data CLASS              --data.help MNISTDataModule              --data.label_noise 0.75
+  --data CLASS or MNIST     --data.help MNISTDataModule              --data.attack.eps 8/255
                             python train.py fit --help               --trainer.max_epochs 10
 
 A class of your own is named by its path, my_package.MyNetwork. Evaluate a run with:
@@ -82,6 +84,31 @@ def check_arguments(args: Sequence[str]) -> None:
         old, _, more = rest.removeprefix("init_args.").partition(".")
         if head == "--model" and old in MOVED:
             raise ArgumentError(None, f"{name} has moved: use --model.{MOVED[old]}{'.' + more if more else ''}")
+
+
+def with_plain_values(args: Sequence[str], classes: Mapping[str, str]) -> list[str]:
+    """Write what a user may shorten as the parser wants it: radii without brackets, a data set by its short name.
+
+    Args:
+        args: the command line.
+        classes: short names of data sets, with their classes.
+
+    Example:
+        >>> with_plain_values(["--model.radii", "0.5,36/144", "--data=MNIST"], {"MNIST": "MNISTDataModule"})
+        ['--model.radii', '[0.5, 0.25]', '--data=MNISTDataModule']
+    """
+    full: list[str] = []
+    for before, arg in zip(["", *args], args, strict=False):
+        name, equals, value = arg.partition("=")
+        if not equals:
+            name, value = before, arg
+        if name in ("--data", "--data.class_path", "--data.help"):
+            value = classes.get(value, value)
+        elif name in ("--model.radii", "--model.init_args.radii"):
+            with contextlib.suppress(ValueError, ZeroDivisionError, OverflowError):  # the parser says what is wrong
+                value = str([float(Fraction(part)) for part in value.strip(" []").split(",")])
+        full.append(f"{name}={value}" if equals else value)
+    return full
 
 
 def option_values(args: Sequence[str], *names: str) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from l2nnn_lightning.data import ImageDataModule, build_datamodule
+from l2nnn_lightning.data import ImageDataModule, build_datamodule, short_name
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.factories import build, check_trusted
@@ -120,6 +120,7 @@ class Checkpoint:
             UserError: if it is not known, does not fit the network, or has other labels.
         """
         described = self.contents[_OURS].get("data")
+        name = None if name is None else short_name(name)
         if name is not None and (described is None or described["name"] != name):
             described = {"name": name, "init_args": {}}
         if described is None:

@@ -17,9 +17,9 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import DATAMODULES, ImageDataModule
 from l2nnn_lightning.data.errors import LostProcessError, UserError
-from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values
+from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values, with_plain_values
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint, best_metrics
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
@@ -52,6 +52,7 @@ def run_training(args: Sequence[str]) -> None:
     """
     check_arguments(args)
     args = list(args[1:] if args[:1] == ["fit"] else args)
+    args = with_plain_values(args, {name: kind.__name__ for name, kind in DATAMODULES.items()})
     configs = option_values(args, "--config", "-c")
     if not configs and not {"-h", "--help"} & set(args):
         configs = [_default_config(args)]

@@ -107,7 +107,7 @@ class EvaluationMetrics(nn.Module):
         names = ("loss", "accuracy", "gap_mean", "radius_mean", "hard")
         values: dict[str, Tensor] = {name: getattr(self, name).compute() for name in names}
         # torchmetrics makes a number of a vector of one.
-        certified = zip(self.certified.radii, torch.atleast_1d(self.certified.compute()), strict=True)
+        certified = zip(self.certified.radii, self.certified.compute().reshape(-1), strict=True)
         return values | {f"certified_{radius_key(radius)}": value for radius, value in certified}
 
     def reset(self) -> None:

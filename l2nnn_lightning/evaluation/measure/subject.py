@@ -26,6 +26,8 @@ from l2nnn_lightning.training.classifier import Classifier
 __all__ = ["Subject", "attack_images", "certify_images", "device_of", "in_run_folder", "load_subject"]
 
 T = TypeVar("T")
+#: The paper's perturbation, in the L2 norm.
+_L2_EPS = 1.58
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,20 @@ def certify_images(
 
 
 def attack_images(
-    certified: Certified, images: Tensor, records: Records, options: EvaluateOptions, batch_size: int
+    certified: Certified,
+    images: Tensor,
+    records: Records,
+    options: EvaluateOptions,
+    batch_size: int,
+    *,
+    linf_eps: float = 0.3,
 ) -> tuple[Records, list[AttackInfo], dict[str, Tensor]]:
     """Run every attack that is asked for on every image, (N, C, H, W), uint8; the records gain their verdicts.
 
     An attack with several numbers of iterations runs from few to many, as ``NAME@ITERATIONS``: what fewer broke within
     eps is broken and not attacked again; of two minima the smaller one counts. What is proven safe within eps is taken
-    as safe, unless it is to be attacked all the same.
+    as safe, unless it is to be attacked all the same. Where no eps is asked for, it is 1.58 in the L2 norm and
+    ``linf_eps`` in the L-infinity norm.
 
     Returns:
         The records, how each attack was run, and the images that each made (float32).
@@ -117,7 +126,8 @@ def attack_images(
     made: dict[str, Tensor] = {}
     for name, max_iter in product(options.attack_names, options.budgets or (None,)):
         spec = find_attack(name)
-        limit = None if options.minimum_norm and not spec.needs_eps else options.eps
+        eps = options.eps if options.eps is not None else {"L2": _L2_EPS, "Linf": linf_eps}[spec.norm_kind]
+        limit = None if options.minimum_norm and not spec.needs_eps else eps
         attack = build_attack(name, network, eps=limit, max_iter=max_iter, restarts=options.restarts, seed=options.seed)
         if infos and infos[-1].attack == name:
             attacked = made[infos[-1].name].clone()
@@ -140,9 +150,7 @@ def attack_images(
         columns = {"broken": broken, "norm": norm, "prediction": prediction}
         records = records.with_columns({f"{record_name}_{key}": column for key, column in columns.items()})
         iterations = max_iter or spec.max_iter
-        infos.append(
-            AttackInfo(record_name, attack.norm_kind, options.eps, iterations, attack.minimum_norm, options.restarts)
-        )
+        infos.append(AttackInfo(record_name, attack.norm_kind, eps, iterations, attack.minimum_norm, options.restarts))
         made[record_name] = attacked
     return records, infos, made
 
