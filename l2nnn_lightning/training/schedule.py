@@ -24,8 +24,8 @@ class CosineAfterSwitch(LRScheduler):
         shape: what the learning rate does after the last warm-up.
         warmup_steps: steps of linear warm-up, at the start and at the switch, >= 0.
         final: the last learning rate as a fraction of the one after the switch, in [0, 1].
-        wait: whether the cosine waits for the switch. Otherwise it begins at once and the switch changes nothing, for
-            penalty mode to the end, or for a switch close to it.
+        wait: whether the cosine waits for the switch. Otherwise it begins at once and the switch only multiplies it, by
+            its ``lr_factor``: for penalty mode to the end, or for a switch close to it.
 
     Raises:
         ValueError: if an argument is out of range.
