@@ -9,11 +9,12 @@ from l2nnn_lightning.models.conv import ConvL2NNN, SeparateL2NNNs
 from l2nnn_lightning.models.l2nnn import L2NNN
 from l2nnn_lightning.models.ordinary import MadryNet, PlainResNet, PlainTwin
 from l2nnn_lightning.models.parseval import ConvexAggregation, ParsevalNet
+from l2nnn_lightning.models.shift import ShiftNet
 from l2nnn_lightning.models.templates import TemplateNet
 
 __all__ = ["L2NNN", "NETWORKS", "Certified", "ConvL2NNN", "ConvexAggregation", "ImageShape", "MadryNet", "Network"]
 __all__ += ["NetworkFactory", "ParsevalNet", "PlainResNet", "PlainTwin", "ResNetL2NNN", "RowsRNN", "SeparateL2NNNs"]
-__all__ += ["SignedRadius", "TemplateNet"]
+__all__ += ["ShiftNet", "SignedRadius", "TemplateNet"]
 
 # 22 layers as released: two convolutions, each with two-sided ReLU and norm-pooling (6), flatten (1), four shared
 # dense layers and three in each head with two-sided ReLU (14), and the last scalar (1).
@@ -28,6 +29,7 @@ NETWORKS: dict[str, NetworkFactory] = {
     "conv_tight": partial(ConvL2NNN, channels=(16, 32), mean=0.0, **_TIGHT),
     "cifar_tight": partial(ConvL2NNN, pooling="unshuffle", **_CIFAR, **_TIGHT),
     "cifar_resnet": ResNetL2NNN,
+    "shift": ShiftNet,
     "rows_rnn": RowsRNN,
     "mlp": partial(ConvL2NNN, channels=(), dense=(256, 256)),
     "parseval_mnist": ParsevalNet,

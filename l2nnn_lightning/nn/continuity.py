@@ -9,11 +9,12 @@ from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight, scaling_of
 from l2nnn_lightning.nn.pooling import NormPool2d
+from l2nnn_lightning.nn.shift import Absolute, OnShare, Shift
 
 __all__ = ["keep_biases_in_scale"]
 
 _TORCHS = (nn.ReLU, nn.MaxPool2d, nn.PixelUnshuffle, nn.Flatten, nn.Unflatten)
-_HOMOGENEOUS = (TwoSidedReLU, MaxMin, NormPool2d, CenterCrop2d, RepeatPerLabel, *_TORCHS)
+_HOMOGENEOUS = (TwoSidedReLU, MaxMin, Absolute, Shift, NormPool2d, CenterCrop2d, RepeatPerLabel, *_TORCHS)
 
 
 @torch.no_grad()
@@ -61,5 +62,7 @@ def _keeps_factors(module: nn.Module, labels: int) -> bool:
     """Tell whether ``f(c x) = c f(x)`` for c > 0: one for all, or one for each of several labels' parts."""
     if isinstance(module, PerLabel):
         return isinstance(module.module, _HOMOGENEOUS)
+    if isinstance(module, OnShare):
+        return labels == 1 and isinstance(module.activation, _HOMOGENEOUS)
     mixes_labels = labels > 1 and isinstance(module, TwoSidedReLU | MaxMin) and module.dim == 1
     return isinstance(module, _HOMOGENEOUS) and not mixes_labels

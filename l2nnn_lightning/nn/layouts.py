@@ -9,6 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from l2nnn_lightning.nn.labelwise import LabelwiseLinear
 from l2nnn_lightning.nn.operator_bound import phases
+from l2nnn_lightning.nn.shift import Mixer
 
 __all__ = ["ConvShape", "Layout", "copying_factor", "layout_of"]
 
@@ -59,7 +60,9 @@ class Layout:
 @singledispatch
 def layout_of(layer: nn.Module) -> Layout:
     """Tell how a layer's weight is made of matrices; a ValueError if it, or its copying factor, has no known bound."""
-    raise ValueError(f"{type(layer).__name__} is not supported: use nn.Linear, nn.Conv1d, nn.Conv2d or LabelwiseLinear")
+    raise ValueError(
+        f"{type(layer).__name__} is not supported: use nn.Linear, nn.Conv1d, nn.Conv2d, LabelwiseLinear, Mixer"
+    )
 
 
 @layout_of.register
@@ -70,6 +73,11 @@ def _(layer: LazyModuleMixin) -> Layout:  # type: ignore[misc]
 @layout_of.register
 def _(layer: nn.Linear) -> Layout:
     return Layout(1, layer.out_features)
+
+
+@layout_of.register
+def _(layer: Mixer) -> Layout:
+    return Layout(1, len(layer.weight))
 
 
 @layout_of.register

@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "conv_tight": {"channels": [2], "kernel_size": 3, "dense": [6]},
     "cifar_tight": {"channels": [4], "depth": 1, "dense": [6]},
     "cifar_resnet": {"channels": [4], "depth": 1, "dense": [6], "normalize": True, "t": "entry"},
+    "shift": {"widths": [8], "depth": 1, "dense": [6]},
     "rows_rnn": {"hidden": [6, 4], "dense": [6]},
     "mlp": {"dense": [6]},
     "parseval_mnist": {"channels": [3], "kernel_size": 3, "dense": [5]},
@@ -54,6 +55,10 @@ SHAPES: list[Case] = [
         {"channels": [4], "depth": 1, "dense": [6], "t": "block", "activation": "two_sided_relu", "head_hidden": [4]},
     ),
     ("cifar_resnet", (3, 4, 8), {"channels": [4, 4], "depth": 2, "dense": [6], "normalize": True, "bound": "operator"}),
+    ("shift", (2, 4, 8), {"widths": [8, 10], "depth": 2, "dense": [6]}),
+    ("shift", (3, 5, 6), {"widths": [8], "activation": "maxmin", "active": 1.0, "padding": "zeros", "dense": []}),
+    ("shift", (1, 8, 7), {"widths": [8, 8], "downsampling": "norm", "activation": "two_sided_relu", "dense": [6]}),
+    ("shift", (1, 4, 4), {"widths": [12], "moving": 1.0, "active": 0.2, "dense": [], "head_hidden": [4]}),
     ("rows_rnn", (1, 5, 6), {"hidden": [6], "dense": [6], "readout": "last"}),
     ("rows_rnn", (2, 3, 4), {"hidden": [6], "dense": [6], "readout": "all"}),
     (

@@ -19,7 +19,7 @@ from l2nnn_lightning.nn import fold, harden, is_hard, soften
 from l2nnn_lightning.nn.certificates import PairRule
 from l2nnn_lightning.nn.scaling import BOUNDS, Bound
 
-#: Names and shapes of the weights of every small network, as version 0.1.0 saved them.
+#: Names and shapes of the weights of every small network, as the first version with it saved them.
 STATE_DICTS: dict[str, dict[str, list[int]]] = json.loads(
     (Path(__file__).parent / "state_dicts.json").read_text(encoding="utf-8")
 )
@@ -198,6 +198,11 @@ def test_function_is_kept_at_the_switch_or_left_alone(name: str, bound: str) -> 
         ("cifar_resnet", (3, 8, 8), {"channels": [3]}, "maxmin sorts pairs of channels: widths must be even, got 3"),
         ("cifar_resnet", (3, 8, 8), {"t": "pixel"}, "t must be one of block, channel, entry"),
         ("cifar_resnet", (3, 8, 8), {"initial_t": 2.0}, r"the initial t must be in \[0, 1\], got 2.0"),
+        ("shift", (3, 8, 8), {"widths": [8, 6]}, r"widths of 8 and more, depth of 0 and more: got \(8, 6\) and 3"),
+        ("shift", (3, 8, 8), {"depth": -1}, "depth of 0 and more"),
+        ("shift", (3, 8, 8), {"moving": 1.5}, r"moving is a share of the channels, in \[0, 1\], got 1.5"),
+        ("shift", (3, 8, 8), {"activation": "relu"}, "activation must be one of absolute, maxmin, two_sided_relu"),
+        ("shift", (3, 8, 8), {"downsampling": "max"}, "downsampling must be one of unshuffle, norm, got 'max'"),
         ("rows_rnn", (1, 5, 6), {"readout": "first"}, "readout must be one of last, all, got 'first'"),
         ("rows_rnn", (1, 5, 6), {"hidden": []}, "hidden must name at least one recurrent layer"),
         ("rows_rnn", (1, 5, 6), {"t": "entry"}, "t must be 'block' or 'channel'"),
