@@ -9,13 +9,22 @@ from torch.nn import functional as F
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "random_affine", "random_crop", "random_flip"]
 
-Augmentation = Literal["none", "shift", "affine", "affine_large", "flip", "flip_crop"]
+Augmentation = Literal["none", "shift", "affine", "affine_large", "flip", "flip_crop", "flip_reflect"]
 
 
-def random_crop(image: Tensor, padding: int) -> Tensor:
-    """Move each image, (B, C, H, W) of any type, by up to ``padding`` >= 0 pixels each way, filling with zeros."""
+def random_crop(image: Tensor, padding: int, *, reflect: bool = False) -> Tensor:
+    """Move each image, (B, C, H, W) of any type, by up to ``padding`` >= 0 pixels each way.
+
+    What enters is zeros, or the image mirrored at its border pixels; then ``padding`` must be less than its sides.
+    """
     height, width = image.shape[-2:]
-    padded = F.pad(image, (padding,) * 4)
+    if reflect:
+        # By index: torch's own reflection takes no whole numbers.
+        rows, columns = ((torch.arange(-padding, side + padding).abs() - (side - 1)).abs() for side in (height, width))
+        rows, columns = (height - 1 - rows).to(image.device), (width - 1 - columns).to(image.device)
+        padded = image[..., rows[:, None], columns]
+    else:
+        padded = F.pad(image, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (B, C, 2p+1, 2p+1, H, W)
     offset = torch.randint(2 * padding + 1, (2, len(image)), device=image.device)
     return windows[torch.arange(len(image), device=image.device), :, offset[0], offset[1]]
@@ -51,5 +60,6 @@ AUGMENTATIONS: dict[Augmentation, Callable[[Tensor], Tensor]] = {
     "affine_large": lambda image: random_affine(image, 0.12),
     "flip": random_flip,
     "flip_crop": lambda image: random_crop(random_flip(image), 4),
+    "flip_reflect": lambda image: random_crop(random_flip(image), 4, reflect=True),
 }
 """By name: digits may shift by 2 pixels, or be distorted; photographs may be mirrored and moved by 4."""

@@ -63,7 +63,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         seed: of the split, the label noise and the order of training, >= 0.
         augment: random changes of training images: ``shift`` by up to 2 pixels, ``affine`` turns, scales, shears and
             moves a little, ``affine_large`` half as much again, ``flip`` left to right, ``flip_crop`` also moves by up
-            to 4 pixels.
+            to 4 pixels, ``flip_reflect`` the same, filled with the mirrored image.
         adversarial: hand each training step attacked copies of its images too, crafted against the current model.
         attack: settings of these copies that differ from the data set's own: ``eps``, ``steps``, ``step_size``,
             ``random_start``, ``restarts``.

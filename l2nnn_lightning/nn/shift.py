@@ -42,7 +42,7 @@ class Mixer(nn.Module):
         """Mix the channels."""
         x = x.movedim(0, -1)
         mixed: Tensor = (self.weight @ x.flatten(1)).reshape(len(self.weight), *x.shape[1:])
-        return (mixed + self.bias[..., None]).movedim(-1, 0)
+        return (mixed + self.bias[..., None].to(mixed.dtype)).movedim(-1, 0)
 
 
 class Shift(nn.Module):

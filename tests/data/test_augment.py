@@ -29,6 +29,18 @@ def test_crop_moves_the_image_and_fills_with_zeros() -> None:
     assert {tuple(place) for place in where[:, 1:].tolist()} == {(y, x) for y in range(1, 6) for x in range(1, 6)}
 
 
+@pytest.mark.parametrize("side", [4, 7])
+def test_crop_may_fill_with_the_mirrored_image(side: int) -> None:
+    torch.manual_seed(0)
+    image = torch.randint(256, (800, 2, side, 5), dtype=torch.uint8)
+    moved = random_crop(image, 3, reflect=True)
+    padded = torch.nn.functional.pad(image.float(), (3, 3, 3, 3), mode="reflect")
+    windows = padded.unfold(2, side, 1).unfold(3, 5, 1).flatten(2, 3)  # (B, C, places, H, W)
+    found = (windows == moved[:, :, None]).all(4).all(3).all(1)
+    assert bool(found.any(1).all())
+    assert bool(found.any(0).all())  # all 49 places occur
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_no_padding_and_no_strength_change_nothing(dtype: torch.dtype) -> None:
     image = torch.randint(256, (3, 2, 5, 4)).to(dtype)
