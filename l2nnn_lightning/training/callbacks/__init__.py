@@ -1,4 +1,4 @@
-"""Callbacks: the switch to hard scaling, checkpoints, reproducible randomness."""
+"""Callbacks: the switch to hard scaling, checkpoints, reproducible randomness, fine-tuning."""
 
 from l2nnn_lightning.training.callbacks.best import BestCheckpoint, best_metrics
 from l2nnn_lightning.training.callbacks.epochs import (
@@ -9,6 +9,7 @@ from l2nnn_lightning.training.callbacks.epochs import (
     ParsevalRetraction,
 )
 from l2nnn_lightning.training.callbacks.hard_scaling import HardScalingSwitch
+from l2nnn_lightning.training.callbacks.start_from import StartFrom
 
 __all__ = [
     "BestCheckpoint",
@@ -18,5 +19,6 @@ __all__ = [
     "LastCheckpoint",
     "NoisyLabelMonitor",
     "ParsevalRetraction",
+    "StartFrom",
     "best_metrics",
 ]
