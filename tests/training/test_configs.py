@@ -72,7 +72,7 @@ def test_config_builds_a_classifier_that_fits_its_data(build: Any, name: str) ->
     # What begins soft has a callback that makes it hard.
     callbacks = [callback["class_path"].rpartition(".")[2] for callback in config.trainer.callbacks or []]
     assert ("HardScalingSwitch" in callbacks) is (model.network.can_prove and not model.is_hard)
-    assert not built.data.adversarial
+    assert built.data.adversarial is ("adversarial" in name)
     if (paper := MADRY.get(name.partition("_")[0])) is not None:
         assert (built.data.attack.eps, built.data.attack.steps, built.data.attack.step_size) == paper
 
