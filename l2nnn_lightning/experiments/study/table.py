@@ -19,8 +19,8 @@ def look_up(results: Mapping[str, Any], value: Value) -> float | None:
 
     Args:
         results: the content.
-        value: keys joined by "/", such as ``noisy/train/gap_mean``; or fields of one attack, of which ``attack`` is the
-            name's beginning: its accuracy.
+        value: keys joined by "/", such as ``noisy/train/gap_mean`` (of a list, places from 0); or fields of one
+            attack, of which ``attack`` is the name: its accuracy.
 
     Example:
         >>> look_up({"certified": {"1.58": 0.5}}, "certified/1.58")
@@ -30,13 +30,13 @@ def look_up(results: Mapping[str, Any], value: Value) -> float | None:
         if isinstance(value, str):
             found: Any = results
             for key in value.split("/"):
-                found = found[key]
+                found = found[int(key)] if isinstance(found, list) else found[key]
         else:
             fields = {key: wanted for key, wanted in value.items() if key != "attack"}
-            attacks = [attack for attack in results.get("attacks", []) if attack["name"].startswith(value["attack"])]
+            attacks = [attack for attack in results.get("attacks", []) if attack["name"] == value["attack"]]
             (found,) = (attack["accuracy"] for attack in attacks if fields.items() <= attack.items())
         return float(found) if math.isfinite(found) else None
-    except (KeyError, TypeError, ValueError):  # no such key; not a number; not one attack
+    except (KeyError, IndexError, TypeError, ValueError):  # no such key; not a number; not one attack
         return None
 
 
