@@ -55,6 +55,8 @@ class Row:
     evaluate: Options = field(default_factory=dict)  # options
     value: Value | None = None  # what the row shows, instead of each column's value
     group: str = ""  # the curve of the figure that the row belongs to
+    percent: bool | None = None  # as a column's, instead of it
+    digits: int | None = None  # likewise
     keep: Sequence[str] = ()  # pictures of the evaluation that are stored beside its numbers, such as largest_gaps
     minutes: Options = field(default_factory=dict)  # by tier: about how long an evaluation takes on one core
 
