@@ -97,9 +97,8 @@ def test_distances_are_measured_of_so_many_images() -> None:
     assert [bar.get_width() for bar in bars] == [100 * layer["kept"] for layer in found["layers"]]
     with pytest.raises(UserError, match="needs images of two labels"):
         kept_distances(asked.certified.network, torch.rand(3, *SHAPE), torch.zeros(3, dtype=torch.int64))
-    other = SimpleNamespace(certified=SimpleNamespace(network=nn.Identity()))
-    with pytest.raises(UserError, match="layers that follow each other, which Identity has not"):
-        Distances.asked(options, other)  # type: ignore[arg-type]
+    whole, _ = kept_distances(MadryNet(SHAPE, 3, channels=(2, 2), dense=4), asked.images.float() / 255, asked.labels)
+    assert [layer["layer"] for layer in whole][:2] == ["0 Conv2d", "1 ReLU"]
 
 
 def test_the_hybrid_is_attacked_as_one_network() -> None:

@@ -17,9 +17,7 @@ from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.evaluation.report import style
 from l2nnn_lightning.evaluation.report.plane import History
 from l2nnn_lightning.evaluation.report.tables import Row, percent
-from l2nnn_lightning.models import L2NNN
 from l2nnn_lightning.nn.certificates import confidence_gap
-from l2nnn_lightning.nn.labelwise import LabelwiseLinear, RepeatPerLabel
 
 __all__ = ["Distances", "kept_distances", "lemma_2"]
 
@@ -34,16 +32,9 @@ class Distances(Measure):
     count: int
 
     @classmethod
-    def asked(cls, options: EvaluateOptions, subject: Subject) -> Self | None:
-        """Build it for ``--distances``.
-
-        Raises:
-            UserError: if the network's layers do not follow each other.
-        """
-        if options.distances is None:
-            return None
-        list(_layers(subject.certified.network))  # refuses what is no chain
-        return cls(options.distances)
+    def asked(cls, options: EvaluateOptions, subject: Subject) -> Self | None:  # noqa: ARG003
+        """Build it for ``--distances``."""
+        return None if options.distances is None else cls(options.distances)
 
     def whole(self, subject: Subject) -> dict[str, Any]:
         """Measure the images that are asked for."""
@@ -84,7 +75,7 @@ def kept_distances(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[
     nonexpansive for itself. So of a nonexpansive network no value exceeds 1, and none exceeds the one before it.
 
     Args:
-        network: a chain of layers, in evaluation mode.
+        network: in evaluation mode; an L2NNN's layers and those of a sequence are told apart.
         images: (N, C, H, W) in [0, 1].
         labels: (N,).
 
@@ -136,23 +127,21 @@ def lemma_2(logits_BK: Tensor, labels: Tensor) -> dict[str, Any]:
 
 def _layers(network: nn.Module) -> Iterator[tuple[nn.Module, int]]:
     """Iterate over a network's layers in order, each with the number of labels' parts that it gives side by side."""
-    if isinstance(network, L2NNN):
-        parts = 1
-        for layer in network.trunk:
-            parts = layer.num_labels if isinstance(layer, RepeatPerLabel) else parts
-            yield layer, parts
-        for layer in network.head.layers():
-            # A label's first layer tells how many labels there are; an activation goes on with them.
-            parts = len(layer.weight) if isinstance(layer, LabelwiseLinear) else parts
-            yield layer, parts
-        return
-    if not isinstance(network, nn.Sequential):
-        raise UserError(f"--distances needs layers that follow each other, which {type(network).__name__} has not")
-    for layer in network:
-        if isinstance(layer, nn.Sequential):
-            yield from _layers(layer)
-        else:
-            yield layer, 1
+    parts = 1
+    for layer in network.chain() if hasattr(network, "chain") else _steps(network):  # type: ignore[operator]
+        weight = None if hasattr(layer, "kernel_size") else getattr(layer, "weight", None)
+        # Copies for each label, or one matrix for each; what follows goes on with them.
+        parts = getattr(layer, "num_labels", len(weight) if weight is not None and weight.dim() == 3 else parts)
+        yield layer, parts
+
+
+def _steps(network: nn.Module) -> Iterator[nn.Module]:
+    """Iterate over the modules of sequences within sequences; anything else is one layer."""
+    if isinstance(network, nn.Sequential):
+        for part in network:
+            yield from _steps(part)
+    else:
+        yield network
 
 
 def _distances(signal: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """A study's curves."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -48,8 +48,7 @@ def draw_bins(plan: Plan, store: Store) -> Figure | None:
     if plan.study.bins is None:
         return None
     row, columns = plan.study.bins["row"], plan.study.bins["columns"]
-    value = plan.study.rows[row].value
-    assert isinstance(value, Mapping)
+    value = cast("Mapping[str, Any]", plan.study.rows[row].value)
     stored = {column: results for column in columns if (results := _first(plan, store, row, column)) is not None}
     if not stored:
         return None

@@ -159,7 +159,7 @@ def _problems(study: Study) -> Iterator[str]:
             yield f"paper needs {len(study.columns)} numbers for row {row!r}, got {len(numbers)}"
     if study.bins is not None and not (
         study.bins.get("row") in study.rows
-        and isinstance(study.rows[study.bins["row"]].value, Mapping)
+        and hasattr(study.rows[study.bins["row"]].value, "keys")
         and {*study.bins.get("columns", ["?"])} <= study.columns.keys()
     ):
         yield f"bins needs a row that shows an attack, and columns, got {dict(study.bins)}"

@@ -30,7 +30,7 @@ def look_up(results: Mapping[str, Any], value: Value) -> float | None:
         if isinstance(value, str):
             found: Any = results
             for key in value.split("/"):
-                found = found[int(key)] if isinstance(found, list) else found[key]
+                found = found[key] if hasattr(found, "keys") else found[int(key)]
         else:
             fields = {key: wanted for key, wanted in value.items() if key != "attack"}
             attacks = [attack for attack in results.get("attacks", []) if attack["name"] == value["attack"]]
