@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from l2nnn_lightning.data import ImageDataModule, LinfAttack
+from l2nnn_lightning.data import ImageDataModule, TrainingAttack
 
 LABELS = ["left", "middle", "right"]
 SHAPE = (1, 6, 6)
@@ -29,7 +29,7 @@ class StripesDataModule(ImageDataModule):
     """60 training and 18 test images in memory."""
 
     name = "Stripes"
-    default_attack = LinfAttack(eps=0.1, steps=2, step_size=0.05)
+    default_attack = TrainingAttack(eps=0.1, steps=2, step_size=0.05)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

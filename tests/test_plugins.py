@@ -24,7 +24,7 @@ PLUGINS = '''
 import torch
 from torch import nn
 
-from l2nnn_lightning.data import ImageDataModule, LinfAttack
+from l2nnn_lightning.data import ImageDataModule, TrainingAttack
 from l2nnn_lightning.models import Network
 from l2nnn_lightning.nn import nonexpansive
 from l2nnn_lightning.nn.certificates import GapRule, NothingProved
@@ -65,7 +65,7 @@ class Squares(ImageDataModule):
     """A bright square in one of two corners."""
 
     name = "Squares"
-    default_attack = LinfAttack(eps=0.1, steps=2, step_size=0.05)
+    default_attack = TrainingAttack(eps=0.1, steps=2, step_size=0.05)
 
     def __init__(self, brightness: int = 200, **options):
         super().__init__(**options)

@@ -61,7 +61,7 @@ class ImageAttack(Attack, ABC):
         seed: int = 0,
     ) -> None:
         if eps is None and self.needs_eps:
-            raise ValueError("eps must be given: only cw can search for the minimum norm")
+            raise ValueError("eps must be given: only cw and cw_linf can search for the minimum norm")
         check_positive(eps=eps)
         check_at_least(1, max_iter=max_iter, restarts=restarts)
         check_at_least(0, seed=seed)

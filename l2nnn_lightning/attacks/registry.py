@@ -9,6 +9,7 @@ from torch import nn
 from l2nnn_lightning.attacks.autoattack import AutoAttack, AutoAttackL2
 from l2nnn_lightning.attacks.base import ImageAttack
 from l2nnn_lightning.attacks.carlini_wagner import CarliniWagnerL2
+from l2nnn_lightning.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from l2nnn_lightning.attacks.pgd import FGSM, PGD, PGDL2
 
 __all__ = ["ATTACKS", "build_attack", "find_attack", "find_class"]
@@ -17,6 +18,7 @@ Kind = TypeVar("Kind")
 
 ATTACKS: dict[str, type[ImageAttack]] = {
     "cw": CarliniWagnerL2,
+    "cw_linf": CarliniWagnerLinf,
     "pgd_l2": PGDL2,
     "pgd_linf": PGD,
     "fgsm": FGSM,

@@ -1,33 +1,35 @@
-"""Attacked copies of training images: projected gradient descent in the L-infinity norm (Madry et al., 2018)."""
+"""Attacked copies of training images: projected gradient descent in the L-infinity or L2 norm (Madry et al., 2018)."""
 
 import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from l2nnn_lightning.attacks.base import spread, undisturbed
-from l2nnn_lightning.attacks.pgd import climb
+from l2nnn_lightning.attacks.base import NormKind, spread, undisturbed
+from l2nnn_lightning.attacks.pgd import climb, into_ball
 
-__all__ = ["LinfAttack", "pgd_linf_images"]
+__all__ = ["LinfAttack", "TrainingAttack", "attacked_images"]
 
 
 @dataclass(frozen=True)
-class LinfAttack:
+class TrainingAttack:
     """Settings of the attack that training defends against.
 
     Args:
-        eps: largest change of a pixel, in (0, 1]; also as a fraction in text, such as "8/255".
+        eps: largest distance, > 0; in the L-infinity norm the largest change of a pixel, at most 1. Also as a fraction
+            in text, such as "8/255".
         steps: number of gradient steps, >= 1.
-        step_size: change of a pixel per step, > 0; also as a fraction in text.
-        random_start: begin at a random point of the box around the image instead of at the image.
+        step_size: length of a step in the norm, > 0; also as a fraction in text.
+        random_start: begin at a random point of the ball around the image instead of at the image.
         restarts: number of random starts, >= 1, of which the worst image, by its cross-entropy, counts.
+        norm: ``Linf``, as in Madry et al., or ``L2``, as in Tsipras et al., 2019: steps along the gradient.
     """
 
     eps: float
@@ -35,6 +37,7 @@ class LinfAttack:
     step_size: float
     random_start: bool = True
     restarts: int = 1
+    norm: NormKind = "Linf"
 
     def __post_init__(self) -> None:
         for name in ("eps", "step_size"):
@@ -43,8 +46,10 @@ class LinfAttack:
                 if isinstance(given, str):
                     object.__setattr__(self, name, float(Fraction(given)))
         # They come from a dictionary in a config, whose values no parser has checked.
+        largest, range_of_eps = (math.inf, "> 0 and finite") if self.norm == "L2" else (1, "in (0, 1]")
         for name, is_good, rule in (
-            ("eps", type(self.eps) in (int, float) and 0 < self.eps <= 1, "in (0, 1]"),
+            ("norm", self.norm in get_args(NormKind), "Linf or L2"),
+            ("eps", type(self.eps) in (int, float) and 0 < self.eps <= largest and self.eps < math.inf, range_of_eps),
             ("steps", type(self.steps) is int and self.steps >= 1, "an integer >= 1"),
             ("step_size", type(self.step_size) in (int, float) and 0 < self.step_size < math.inf, "> 0"),
             ("random_start", type(self.random_start) is bool, "true or false"),
@@ -64,22 +69,25 @@ class LinfAttack:
         return type(self)(**{**values, **(settings or {})})
 
 
-def pgd_linf_images(
+LinfAttack = TrainingAttack  # the name that DataModules of your own may know
+
+
+def attacked_images(
     model: nn.Module,
     image: Tensor,
     label: Tensor,
-    attack: LinfAttack,
+    attack: TrainingAttack,
     *,
     logits_of: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Climb the cross-entropy of a model, in evaluation mode and float32, inside a box around each image.
+    """Climb the cross-entropy of a model, in evaluation mode and float32, inside a ball around each image.
 
     Args:
         model: maps images to logits (B, K).
-        image: (B, C, H, W) in [0, 1]; so is the result, within ``attack.eps`` of it in every pixel and detached.
+        image: (B, C, H, W) in [0, 1]; so is the result, within ``attack.eps`` of it in the attack's norm and detached.
         label: (B,), int64.
-        attack: the box and the steps.
+        attack: the ball and the steps.
         logits_of: computes, by the model, the logits to be climbed, if not the model's own: those of an L2NNN are so
             close together that cross-entropy at their scale hardly tells a good step from a bad one.
         generator: source of the random start; the global one of the device if None.
@@ -89,20 +97,25 @@ def pgd_linf_images(
     with undisturbed(model), torch.autocast(image.device.type, enabled=False), parametrize.cached():
         image, label = image.clone(), label.clone()
         lower, upper = (image - attack.eps).clamp(min=0), (image + attack.eps).clamp(max=1)
+
+        def project(points: Tensor) -> Tensor:
+            if attack.norm == "Linf":
+                return torch.clamp(points, lower, upper)
+            return into_ball(points, image, attack.eps, "L2")
+
         worst, largest = image, torch.full_like(label, -torch.inf, dtype=image.dtype)
         for _ in range(attack.restarts):
             start = image
             if attack.random_start:
-                noise = torch.rand(image.shape, generator=generator, device=image.device, dtype=image.dtype)
-                start = torch.clamp(image + attack.eps * (2 * noise - 1), lower, upper)
+                start = project(image + _random_move(image, attack, generator))
             attacked = climb(
                 # A sum, not a mean: the sign is the same and small gradients are not divided further.
                 lambda points: F.cross_entropy(climbed(points), label, reduction="sum"),
                 start,
-                lambda points: torch.clamp(points, lower, upper),
+                project,
                 steps=attack.steps,
                 step_size=attack.step_size,
-                norm_kind="Linf",
+                norm_kind=attack.norm,
             )
             if attack.restarts == 1:
                 return attacked
@@ -111,3 +124,13 @@ def pgd_linf_images(
             worst = torch.where(spread(reached > largest, worst), attacked, worst)
             largest = torch.maximum(largest, reached)
         return worst
+
+
+def _random_move(image: Tensor, attack: TrainingAttack, generator: torch.Generator | None) -> Tensor:
+    """Draw a move within the ball: uniform in the L-infinity norm; in the L2 norm its direction and its length are."""
+    settings: Any = {"generator": generator, "device": image.device, "dtype": image.dtype}
+    if attack.norm == "Linf":
+        return attack.eps * (2 * torch.rand(image.shape, **settings) - 1)
+    move = torch.randn(image.shape, **settings)
+    length = torch.rand(len(image), **settings) * attack.eps / torch.linalg.vector_norm(move.flatten(1), dim=1)
+    return move * spread(length, move)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from l2nnn_lightning.attacks.registry import find_class
-from l2nnn_lightning.attacks.training import LinfAttack
+from l2nnn_lightning.attacks.training import LinfAttack, TrainingAttack
 from l2nnn_lightning.data.cifar10 import CIFAR10DataModule
 from l2nnn_lightning.data.image_folder import ImageFolderDataModule
 from l2nnn_lightning.data.image_set import Batch, ImageSet, to_float
@@ -13,7 +13,7 @@ from l2nnn_lightning.data.module import ImageDataModule
 
 __all__ = ["DATAMODULES", "Batch", "CIFAR10DataModule", "FashionMNISTDataModule", "ImageDataModule"]
 __all__ += ["ImageFolderDataModule", "ImageSet", "LinfAttack", "MNIST5kDataModule", "MNISTDataModule"]
-__all__ += ["build_datamodule", "short_name", "to_float"]
+__all__ += ["TrainingAttack", "build_datamodule", "short_name", "to_float"]
 
 DATAMODULES: dict[str, type[ImageDataModule]] = {
     "MNIST5k": MNIST5kDataModule,

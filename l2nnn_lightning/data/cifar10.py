@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from l2nnn_lightning.attacks.training import LinfAttack
+from l2nnn_lightning.attacks.training import TrainingAttack
 from l2nnn_lightning.data.download import download, missing
 from l2nnn_lightning.data.module import ImageDataModule
 
@@ -21,7 +21,7 @@ class CIFAR10DataModule(ImageDataModule):
     """CIFAR-10: 50,000 training and 10,000 test photographs, in ``root/cifar-10-batches-py``, downloaded if missing."""
 
     name = "CIFAR10"
-    default_attack = LinfAttack(eps=8 / 255, steps=7, step_size=2 / 255)  # Madry et al., 2018
+    default_attack = TrainingAttack(eps=8 / 255, steps=7, step_size=2 / 255)  # Madry et al., 2018
     default_noise_pairs: ClassVar[Mapping[str, str] | None] = _PAIRS
     image_shape = (3, 32, 32)
     label_names = "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905

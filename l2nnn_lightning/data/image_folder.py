@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from l2nnn_lightning.attacks.base import check_at_least
-from l2nnn_lightning.attacks.training import LinfAttack
+from l2nnn_lightning.attacks.training import TrainingAttack
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_set import stratified_mask
 from l2nnn_lightning.data.module import ImageDataModule
@@ -54,7 +54,7 @@ class ImageFolderDataModule(ImageDataModule):
     """
 
     name = "ImageFolder"
-    default_attack = LinfAttack(eps=8 / 255, steps=7, step_size=2 / 255)
+    default_attack = TrainingAttack(eps=8 / 255, steps=7, step_size=2 / 255)
     memory_limit: ClassVar[int] = 4 * 2**30
 
     def __init__(

@@ -14,7 +14,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from l2nnn_lightning.attacks.training import LinfAttack
+from l2nnn_lightning.attacks.training import TrainingAttack
 from l2nnn_lightning.data.download import download, missing
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_set import stratified_mask
@@ -34,7 +34,7 @@ def _embedded_digits() -> tuple[Tensor, Tensor]:
 
 
 class _DigitsDataModule(ImageDataModule):
-    default_attack = LinfAttack(eps=0.3, steps=40, step_size=0.01)  # Madry et al., 2018
+    default_attack = TrainingAttack(eps=0.3, steps=40, step_size=0.01)  # Madry et al., 2018
     default_noise_pairs: ClassVar[Mapping[str, str] | None] = {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}
     image_shape = (1, 28, 28)
     label_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
@@ -98,7 +98,7 @@ class FashionMNISTDataModule(MNISTDataModule):
     """
 
     name = "FashionMNIST"
-    default_attack = LinfAttack(eps=0.1, steps=40, step_size=0.01)
+    default_attack = TrainingAttack(eps=0.1, steps=40, step_size=0.01)
     default_noise_pairs = None
     source = torchvision.datasets.FashionMNIST
     label_names: ClassVar[list[str]] = list(torchvision.datasets.FashionMNIST.classes)

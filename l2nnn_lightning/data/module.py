@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from l2nnn_lightning.attacks.base import check_at_least, check_choice
-from l2nnn_lightning.attacks.training import LinfAttack, pgd_linf_images
+from l2nnn_lightning.attacks.training import TrainingAttack, attacked_images
 from l2nnn_lightning.data.augment import AUGMENTATIONS, Augmentation
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.data.image_set import Batch, ImageSet, even_batch_size, to_float
@@ -66,14 +66,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             to 4 pixels, ``flip_reflect`` the same, filled with the mirrored image.
         adversarial: hand each training step attacked copies of its images too, crafted against the current model.
         attack: settings of these copies that differ from the data set's own: ``eps``, ``steps``, ``step_size``,
-            ``random_start``, ``restarts``.
+            ``random_start``, ``restarts``, ``norm`` (``Linf`` or ``L2``).
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
     name: str
-    default_attack: ClassVar[LinfAttack]
+    default_attack: ClassVar[TrainingAttack]
     default_noise_pairs: ClassVar[Mapping[str, str] | None] = None
     resident_bytes: ClassVar[int] = 2 * 2**30  # a split up to this size stays on the GPU: a step copies only indices
 
@@ -221,7 +221,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             return batch
         model = self.trainer.lightning_module
         logits_of = getattr(model, "attack_logits", None)
-        adversarial = pgd_linf_images(model, batch.image, batch.label, self.attack, logits_of=logits_of)
+        adversarial = attacked_images(model, batch.image, batch.label, self.attack, logits_of=logits_of)
         return batch._replace(adversarial=adversarial)
 
     def _split(self, images: Tensor, labels: Tensor) -> tuple[ImageSet, ImageSet | None]:

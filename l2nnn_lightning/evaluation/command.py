@@ -25,6 +25,7 @@ from l2nnn_lightning.evaluation.measure.subject import (
     certify_images,
     in_run_folder,
     load_subject,
+    usual_linf_eps,
 )
 from l2nnn_lightning.evaluation.options import EvaluateOptions, evaluate_options
 from l2nnn_lightning.evaluation.report.files import hardware, versions
@@ -123,7 +124,7 @@ def _measure(options: EvaluateOptions, subject: Subject, measures: Sequence[Meas
     records = certify_images(subject.certified, images, subject.labels[rows], size, index=rows)
     for measure in measures:
         records = records.with_columns(measure.columns(subject, images, rows))
-    linf_eps = float(subject.datamodule.default_attack.eps)
+    linf_eps = usual_linf_eps(subject.datamodule)
     return attack_images(subject.certified, images, records, options, size, linf_eps=linf_eps)
 
 

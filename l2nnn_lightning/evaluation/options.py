@@ -36,6 +36,7 @@ class EvaluateOptions:
         soft_certificate: of a checkpoint in penalty mode: measure the radii that follow from the product of its exact
             norms, apart from the certified accuracy of hard networks, which stays 0
         jacobian: measure the norm of the Jacobian at the first N images
+        distances: measure how much of the distance between images of different labels each layer keeps, first N images
         fallback: the hybrid model: this checkpoint answers where the gap is below --threshold
         threshold: the smallest gap that is not delegated to --fallback (default: 1.0)
         noisy: measure the (noisy) training labels too: all, clean and changed ones
@@ -62,6 +63,7 @@ class EvaluateOptions:
     attack_proven: bool = False
     soft_certificate: bool = False
     jacobian: int | None = None
+    distances: int | None = None
     fallback: str | None = None
     threshold: float | None = None
     noisy: bool = False
@@ -73,7 +75,7 @@ class EvaluateOptions:
     wandb: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "limit", "restarts", "jacobian", "batch_size", "processes")
+        at_least(self, 1, "limit", "restarts", "jacobian", "distances", "batch_size", "processes")
         at_least(self, 0, "seed", "threshold")
         if self.processes > 1 and self.device not in (None, "cpu"):
             raise ValueError(

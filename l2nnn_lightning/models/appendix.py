@@ -10,7 +10,13 @@ from l2nnn_lightning.models.base import ImageShape
 from l2nnn_lightning.models.l2nnn import L2NNN, Activation, activation_of, check_choice, check_kernel, dense_layers
 from l2nnn_lightning.nn.heads import MultiHead
 from l2nnn_lightning.nn.initialization import dirac_
-from l2nnn_lightning.nn.normalization import BoundedScaling, SubtractBatchMean, SubtractMean
+from l2nnn_lightning.nn.normalization import (
+    BatchScaling,
+    BoundedScaling,
+    SubtractBatchMean,
+    SubtractMean,
+    SubtractSubsetMeans,
+)
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
 from l2nnn_lightning.nn.pooling import PixelUnshuffle
 from l2nnn_lightning.nn.recurrent import LastStep, Reading, Recurrent, RowsAsSteps
@@ -19,6 +25,7 @@ from l2nnn_lightning.nn.residual import Residual, SharedOver
 __all__ = ["ResNetL2NNN", "RowsRNN"]
 
 Readout = Literal["last", "all"]
+Normalization = Literal["none", "batch", "batch_std", "sample"]
 
 
 class ResNetL2NNN(L2NNN):
@@ -36,7 +43,14 @@ class ResNetL2NNN(L2NNN):
         t: what shares one t of (9) and (10): a block, a channel, or no two entries.
         initial_t: the initial t, in [0, 1]; 1 is the identity.
         shared_t: whether (10) uses the t of (9).
-        normalize: subtract the batch's mean behind each branch and scale its channels by factors in [-1, 1] (A.5).
+        added: how many of a branch's outputs are added to as many of the block's channels (10), the first ones; null
+            for all. The block's other channels pass, scaled by t of (9) alone.
+        grown: how many further outputs a branch has, which become new channels of the block: it widens by them.
+        normalize: what stands behind each branch (A.5). ``batch``, or true: subtract the batch's mean per channel, and
+            scale channels by trained factors in [-1, 1]; ``batch_std``: by factors over the batch's standard
+            deviation, all divided by the largest; ``sample``: subtract the sample's own mean over each of
+            ``mean_groups`` groups of neighbouring channels; ``none``, or false.
+        mean_groups: see ``normalize``.
         dense: outputs of each shared dense layer.
         head_hidden: outputs of each inner layer of a label's stack.
         head_bias: whether each logit adds a bias.
@@ -57,7 +71,10 @@ class ResNetL2NNN(L2NNN):
         t: SharedOver = "channel",
         initial_t: float = math.sqrt(0.5),
         shared_t: bool = True,
-        normalize: bool = False,
+        added: int | None = None,
+        grown: int = 0,
+        normalize: bool | Normalization = False,
+        mean_groups: int = 1,
         dense: Sequence[int] = (256,),
         head_hidden: Sequence[int] = (),
         head_bias: bool = True,
@@ -68,8 +85,16 @@ class ResNetL2NNN(L2NNN):
     ) -> None:
         if depth < 1 or not channels:
             raise ValueError(f"depth must be at least 1 and channels not empty, got {depth} and {tuple(channels)}")
+        if isinstance(normalize, bool):
+            normalize = "batch" if normalize else "none"
+        check_choice("normalize", normalize, Normalization)
         check_kernel(kernel_size, image_shape, 0)
         build, widening = activation_of(activation, (*channels, *dense))
+        narrowest = min(channels) * widening
+        if grown < 0 or not 0 <= (narrowest if added is None else added) <= narrowest:
+            raise ValueError(f"grown must be at least 0, added in [0, {narrowest}] or null, got {grown} and {added}")
+        if grown % 2 and activation == "maxmin":
+            raise ValueError(f"maxmin sorts pairs of channels: grown must be even, got {grown}")
 
         def convolution(inputs: int, outputs: int) -> nn.Conv2d:
             return nonexpansive(nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2), bound)
@@ -81,20 +106,38 @@ class ResNetL2NNN(L2NNN):
             layers.append(nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2)))
             rows, columns = rows + down, columns + right
         for filters in channels:
-            layers += [PixelUnshuffle(2), convolution(4 * features, filters), build()]
+            layers += [PixelUnshuffle(2), convolution(4 * features, filters)]
             features, rows, columns = filters * widening, rows // 2, columns // 2
+            layers.append(build((filters, rows, columns)))
             for _ in range(depth):
-                branch = [convolution(features, features), build(), convolution(features * widening, features)]
-                if normalize:
-                    branch += [SubtractBatchMean(features), BoundedScaling(features)]
+                given = (features if added is None else added) + grown
                 shape = (features, rows, columns)
-                layers.append(Residual(nn.Sequential(*branch), t, shape, initial=initial_t, shared=shared_t))
+                branch = [convolution(features, features), build(shape), convolution(features * widening, given)]
+                branch += _normalization(normalize, given, mean_groups)
+                meets = (features if added is None else added) if grown else added
+                block = Residual(nn.Sequential(*branch), t, shape, initial=initial_t, shared=shared_t, added=meets)
+                layers.append(block)
+                features += grown
         layers.append(nn.Flatten())
         features *= rows * columns
         stack, features = dense_layers(features, dense, build, widening, bound)
         head = MultiHead(features, num_labels, head_hidden, head_bias, bound)
         super().__init__(nn.Sequential(*layers, *stack), head, **options)
         dirac_(self)
+
+
+def _normalization(kind: Normalization, features: int, mean_groups: int) -> list[nn.Module]:
+    """Build what stands behind a branch of so many channels."""
+    if kind == "batch":
+        return [SubtractBatchMean(features), BoundedScaling(features)]
+    if kind == "batch_std":
+        return [SubtractBatchMean(features), BatchScaling(features)]
+    if kind == "none":
+        return []
+    if mean_groups < 1 or features % mean_groups:
+        raise ValueError(f"mean_groups must divide the {features} outputs of a branch, got {mean_groups}")
+    size = features // mean_groups
+    return [SubtractSubsetMeans(features, [range(start, start + size) for start in range(0, features, size)])]
 
 
 class RowsRNN(L2NNN):
@@ -140,7 +183,7 @@ class RowsRNN(L2NNN):
         features = channels * width
         for i, outputs in enumerate(hidden):
             reading: Reading = "overlapping" if readout == "last" and i == len(hidden) - 1 else "joint"
-            layers.append(Recurrent(features, outputs, build(), reading, t=t, bound=bound))
+            layers.append(Recurrent(features, outputs, build((outputs,)), reading, t=t, bound=bound))
             features = outputs * widening
         layers.append(LastStep() if readout == "last" else nn.Flatten())
         features *= 1 if readout == "last" else height

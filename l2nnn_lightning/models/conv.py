@@ -13,7 +13,7 @@ from l2nnn_lightning.nn.initialization import dirac_
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
 from l2nnn_lightning.nn.normalization import SubtractMean
 from l2nnn_lightning.nn.parametrization import Bound, nonexpansive
-from l2nnn_lightning.nn.pooling import NormPool2d, PixelUnshuffle
+from l2nnn_lightning.nn.pooling import LpPool2d, NormPool2d, PixelUnshuffle
 
 __all__ = ["ConvL2NNN", "Pooling", "SeparateL2NNNs"]
 
@@ -35,12 +35,16 @@ class ConvL2NNN(L2NNN):
         kernel_size: their odd kernel size, at stride 1 with "same" zero padding.
         pooling: 2x2 norm-pooling at the end of each stage; max-pooling, the ablation of table 3; or regrouping 2x2
             pixels into channels at its beginning.
+        norm_order: p of the Lp norm that norm-pooling takes, in [1, infinity] (``.inf``); 2 is the paper's.
         dense: outputs of each shared dense layer, each followed by the activation.
         head_hidden: outputs of each inner layer of a label's stack (``head: multi``).
         head: K overlapping L2NNNs, or one jointly nonexpansive layer.
         head_bias: whether the last layer adds a bias.
-        activation: two-sided ReLU doubles the channels; MaxMin sorts pairs of them; ReLU is the ablation of table 3.
+        activation: two-sided ones double the channels; MaxMin sorts pairs of them; ReLU is the ablation of table 3. A
+            sigmoid's height is trained for each neuron.
         mean: what is subtracted from the images, one number or one per channel (A.5); null for nothing.
+        dropout: probability of leaving out each feature before the last layers, in [0, 1); in training alone, so that
+            it takes nothing from a certificate.
         bound: the bound of every layer.
         **options: ``certificate``, ``hard`` and ``init``, see :class:`L2NNN`.
     """
@@ -54,12 +58,14 @@ class ConvL2NNN(L2NNN):
         depth: int = 1,
         kernel_size: int = 5,
         pooling: Pooling = "norm",
+        norm_order: float = 2.0,
         dense: Sequence[int] = (256,),
         head_hidden: Sequence[int] = (),
         head: Head = "multi",
         head_bias: bool = True,
         activation: Activation = "two_sided_relu",
         mean: float | Sequence[float] | None = None,
+        dropout: float = 0.0,
         bound: Bound = "gram",
         **options: Any,
     ) -> None:
@@ -68,12 +74,14 @@ class ConvL2NNN(L2NNN):
         check_kernel(kernel_size, image_shape, len(channels))
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         build, widening = activation_of(activation, (*channels, *dense))
         in_stacks = activation_of(activation, head_hidden, dim=2)
 
         def convolution(inputs: int, outputs: int) -> list[nn.Module]:
             layer = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
-            return [nonexpansive(layer, bound), build()]
+            return [nonexpansive(layer, bound), build((outputs, height, width))]
 
         features, height, width = image_shape
         step = 2 ** len(channels)
@@ -83,14 +91,15 @@ class ConvL2NNN(L2NNN):
         for filters in channels:
             if pooling == "unshuffle":
                 layers.append(PixelUnshuffle(2))
-                features *= 4
+                features, height, width = 4 * features, height // 2, width // 2
             for _ in range(depth):
                 layers += convolution(features, filters)
                 features = filters * widening
             layers += self.ending(filters, convolution)
             if pooling != "unshuffle":
-                layers.append(NormPool2d(2) if pooling == "norm" else nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
+                norm = NormPool2d(2) if norm_order == 2 else LpPool2d(norm_order, 2)
+                layers.append(norm if pooling == "norm" else nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
         layers.append(nn.Flatten())
         features *= height * width
         stack, features = dense_layers(features, dense, build, widening, bound)
@@ -99,6 +108,8 @@ class ConvL2NNN(L2NNN):
             if head == "multi"
             else SingleHead(features, num_labels, head_bias, bound)
         )
+        if dropout:
+            stack.append(nn.Dropout(dropout))
         super().__init__(nn.Sequential(*layers, *stack), last, **options)
         if pooling == "unshuffle":
             dirac_(self)

@@ -3,19 +3,19 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.models.base import Network
-from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
+from l2nnn_lightning.nn.activations import MaxMin, ScaledSigmoid, TwoSided, TwoSidedReLU
 from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule, Rule, SignedRadius
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
+from l2nnn_lightning.nn.nonlinearities import NONLINEARITIES, UnitSlope
 from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import Bound, harden, nonexpansive
 from l2nnn_lightning.nn.soft import SoftRule, lipschitz_product
@@ -25,7 +25,27 @@ __all__ += ["dense_layers"]
 
 CertificateKind = Literal["paper", "pairwise"]
 Initialization = Literal["principal", "orthogonal"]
-Activation = Literal["two_sided_relu", "maxmin", "relu"]
+#: ``two_sided_NAME`` is ``(f(x), f(x) - x)`` (Lemma 4); ``sigmoid`` is (8), with one height per neuron; the others are
+#: divided by their largest slope (A.2). All but ``maxmin`` act entry by entry and are 0 at 0.
+Activation = Literal[
+    "two_sided_relu",
+    "maxmin",
+    "relu",
+    "sigmoid",
+    "two_sided_sigmoid",
+    "tanh",
+    "two_sided_tanh",
+    "elu",
+    "two_sided_elu",
+    "softplus",
+    "two_sided_softplus",
+    "softsign",
+    "two_sided_softsign",
+    "atan",
+    "two_sided_atan",
+    "gelu",
+    "silu",
+]
 
 _TINY = 1e-6
 
@@ -150,10 +170,11 @@ class _ChannelsLast(nn.Module):
         return laid_out
 
 
-def activation_of(name: Activation, widths: Iterable[int] = (), dim: int = 1) -> tuple[Callable[[], nn.Module], int]:
+def activation_of(name: Activation, widths: Iterable[int] = (), dim: int = 1) -> tuple[Callable[..., nn.Module], int]:
     """Look up what builds an activation for ``widths`` channels, in dimension ``dim``, and by what it multiplies them.
 
-    ReLU alone of them loses the gradient where its input is negative (table 3).
+    What builds it takes the shape of one sample's input, for a parameter per neuron; without, all neurons share one.
+    One-sided ones lose the gradient where they are flat (table 3: ReLU).
     """
     check_choice("activation", name, Activation)
     if min(widths := tuple(widths), default=1) < 1:
@@ -161,21 +182,28 @@ def activation_of(name: Activation, widths: Iterable[int] = (), dim: int = 1) ->
     odd = next((width for width in widths if width % 2), None)
     if name == "maxmin" and odd is not None:
         raise ValueError(f"maxmin sorts pairs of channels: widths must be even, got {odd}")
-    build: dict[str, Callable[[], nn.Module]] = {
-        "two_sided_relu": partial(TwoSidedReLU, dim=dim),
-        "maxmin": partial(MaxMin, dim=dim),
-        "relu": nn.ReLU,
-    }
-    return build[name], 2 if name == "two_sided_relu" else 1
+    scalar = name.removeprefix("two_sided_")
+
+    def build(shape: Sequence[int] = (1,)) -> nn.Module:
+        if name == "maxmin":
+            return MaxMin(dim)
+        if name == "two_sided_relu":
+            return TwoSidedReLU(dim)
+        if name == "relu":
+            return nn.ReLU()
+        f = ScaledSigmoid(shape, centred=True) if scalar == "sigmoid" else UnitSlope(*NONLINEARITIES[scalar])
+        return f if scalar == name else TwoSided(f, dim)
+
+    return build, 1 if scalar == name else 2
 
 
 def dense_layers(
-    features: int, widths: Iterable[int], build: Callable[[], nn.Module], widening: int, bound: Bound
+    features: int, widths: Iterable[int], build: Callable[..., nn.Module], widening: int, bound: Bound
 ) -> tuple[list[nn.Module], int]:
     """Stack dense layers, each followed by an activation; also say how many features result."""
     layers: list[nn.Module] = []
     for outputs in widths:
-        layers += [nonexpansive(nn.Linear(features, outputs), bound), build()]
+        layers += [nonexpansive(nn.Linear(features, outputs), bound), build((outputs,))]
         features = outputs * widening
     return layers, features
 

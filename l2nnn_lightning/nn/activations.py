@@ -1,7 +1,7 @@
 """Nonlinearities that keep distances: two-sided ReLU, its general form, MaxMin, the scaled sigmoid (section 2.2)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,20 +89,36 @@ class MaxMin(nn.Module):
 class ScaledSigmoid(nn.Module):
     """A sigmoid whose steepest slope is 1: ``s(x) = t sigmoid(4 x / t)``, equation (8).
 
-    The trainable height t > 0 is kept as its logarithm. ``s'(x) = 4 p (1 - p)`` with p the sigmoid, at most 1.
+    The trainable height t > 0 is kept as its logarithm, which counts up to 80 in size. ``s'(x) = 4 p (1 - p)`` with p
+    the sigmoid, in (0, 1].
 
     Args:
-        num_features: the number of heights, one per neuron (dimension 1); 1 shares one height among all.
+        num_features: the shape of t: (C, H, W) or (F,) for one per neuron; a number for one per channel, dimension 1;
+            1 shares one height among all.
         height: the initial t, > 0.
+        centred: subtract ``s(0) = t / 2``, ``x -> t / 2 tanh(2 x / t)``. The next layer's bias makes up for it; a
+            signal, and with it its rounding error, is then never larger than x.
+
+    Raises:
+        ValueError: if an input has another shape than t.
     """
 
-    def __init__(self, num_features: int = 1, height: float = 1.0) -> None:
+    def __init__(self, num_features: int | Sequence[int] = 1, height: float = 1.0, *, centred: bool = False) -> None:
         super().__init__()
         if not 0 < height < math.inf:
             raise ValueError(f"height must be positive and finite, got {height}")
-        self.log_height = nn.Parameter(torch.full((num_features,), math.log(height)))
+        self.shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
+        self.centred = centred
+        self.log_height = nn.Parameter(torch.full(self.shape, math.log(height)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply (8) entry by entry."""
-        height = self.log_height.exp().reshape(-1, *[1] * (x.dim() - 2))
+        own = tuple(x.shape[1 : 1 + len(self.shape)])
+        if self.shape != (1,) and own != self.shape:
+            raise ValueError(f"t is made for {self.shape}, got an input of {tuple(x.shape)}")
+        # Beyond, 4 / t or t would leave the range of float32.
+        height = self.log_height.clamp(-80, 80).exp()
+        height = height.reshape(*self.shape, *[1] * (x.dim() - 1 - len(self.shape)))
+        if self.centred:
+            return height / 2 * torch.tanh(2 * x / height)
         return height * torch.sigmoid(4 * x / height)

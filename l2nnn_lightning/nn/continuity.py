@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
 from l2nnn_lightning.nn.labelwise import CenterCrop2d, PerLabel, RepeatPerLabel
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight, scaling_of
-from l2nnn_lightning.nn.pooling import NormPool2d
+from l2nnn_lightning.nn.pooling import LpPool2d, NormPool2d
 from l2nnn_lightning.nn.shift import Absolute, OnShare, Shift
 
 __all__ = ["keep_biases_in_scale"]
 
-_TORCHS = (nn.ReLU, nn.MaxPool2d, nn.PixelUnshuffle, nn.Flatten, nn.Unflatten)
-_HOMOGENEOUS = (TwoSidedReLU, MaxMin, Absolute, Shift, NormPool2d, CenterCrop2d, RepeatPerLabel, *_TORCHS)
+_TORCHS = (nn.ReLU, nn.MaxPool2d, nn.PixelUnshuffle, nn.Flatten, nn.Unflatten, nn.Dropout)
+_KEEPING = (TwoSidedReLU, MaxMin, Absolute, Shift, NormPool2d, LpPool2d, CenterCrop2d, RepeatPerLabel)
+_HOMOGENEOUS = (*_KEEPING, *_TORCHS)
 
 
 @torch.no_grad()

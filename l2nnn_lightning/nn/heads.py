@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,8 @@ class MultiHead(nn.Module):
         hidden: outputs of each stack's inner layers, each followed by the activation.
         bias: whether the last layer adds a bias.
         bound: the bound of every layer.
-        activation: what builds it, for channels in dimension 2, and by what it multiplies them.
+        activation: what builds it for channels in dimension 2, given the shape of one sample, and by what it multiplies
+            their number.
 
     Shape:
         (B, F), or (B, K, F) where the stacks do not share their features, -> (B, K).
@@ -47,13 +47,13 @@ class MultiHead(nn.Module):
         hidden: Sequence[int] = (),
         bias: bool = True,
         bound: Bound = "gram",
-        activation: tuple[Callable[[], nn.Module], int] = (partial(TwoSidedReLU, dim=2), 2),
+        activation: tuple[Callable[[Sequence[int]], nn.Module], int] = (lambda _: TwoSidedReLU(dim=2), 2),
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         build, widening = activation
         for width in hidden:
-            layers += [nonexpansive(LabelwiseLinear(num_labels, in_features, width), bound), build()]
+            layers += [nonexpansive(LabelwiseLinear(num_labels, in_features, width), bound), build((num_labels, width))]
             in_features = widening * width
         layers.append(nonexpansive(LabelwiseLinear(num_labels, in_features, 1, bias), bound))
         self.stacks = nn.Sequential(*layers)

@@ -47,7 +47,7 @@ class Splitting(nn.Module):
 
 
 class Residual(nn.Module):
-    """Add a branch to its own input without adding distance, equations (9) and (10).
+    """Add a branch, or some of its outputs, to its own input without adding distance, equations (9) and (10).
 
     ``x1 = t x0``, ``x2 = sqrt(1 - t^2) x0`` and ``y = s x1 + sqrt(1 - s^2) f(x2)``, with t and s in [0, 1], trainable,
     entry by entry. Nonexpansive whenever the branch f is: the split keeps the norm, ``|dx1|^2 + |dx2|^2 = |dx0|^2``; f
@@ -55,8 +55,8 @@ class Residual(nn.Module):
     ``|dy|^2 <= |dx1|^2 + |df(x2)|^2 <= |dx0|^2``. At t = s = 1 the block is the identity, at 0 it is f.
 
     Args:
-        branch: f, any nonexpansive module that keeps the shape. The block itself has no mode: where the branch's
-            layers are soft, nothing is proved.
+        branch: f, any nonexpansive module that keeps the shape, but for its channels with ``added``. The block itself
+            has no mode: where the branch's layers are soft, nothing is proved.
         t: what shares one t: the whole block, each channel (dimension 1), or no two entries.
         shape: with ``t="channel"`` the number of channels, with ``t="entry"`` the shape of one sample, (C, H, W) or
             (F,); of the channels that take part, where these are not all.
@@ -65,9 +65,15 @@ class Residual(nn.Module):
         channels: the channels that take part, from the first to before the last one: only they are scaled, and only
             they enter the branch. The others pass unchanged: ``|dy|^2`` and ``|dx0|^2`` both grow by their distance.
             None for all.
+        added: how many of the branch's outputs, the first ones, are added to as many of the channels that take part,
+            the first ones. Only these are scaled in (10). The rest of ``x1``, and of ``f(x2)``, which then may have
+            more channels or fewer than ``x0``, pass as they are: each part of y is a different part of
+            ``(x1, f(x2))``, so ``|dy|^2 <= |dx1|^2 + |df(x2)|^2`` as before. 0 adds none and joins both; None adds all,
+            and the branch must keep the shape.
 
     Shape:
-        (B, C, ...) -> (B, C, ...); (B, F) as well.
+        (B, C, ...) -> (B, C, ...); (B, F) as well. With ``added`` the rest of f(x2) comes behind the channels of x0:
+        (B, C + D - added, ...), D being the branch's outputs.
 
     Example:
         >>> block = Residual(nn.ReLU(), initial=0.6)
@@ -84,16 +90,22 @@ class Residual(nn.Module):
         initial: float = math.sqrt(0.5),
         shared: bool = True,
         channels: tuple[int, int] | None = None,
+        added: int | None = None,
     ) -> None:
         super().__init__()
         if t not in get_args(SharedOver):
             raise ValueError(f"t must be one of {', '.join(get_args(SharedOver))}, got {t!r}")
         if channels is not None and not 0 <= channels[0] < channels[1]:
             raise ValueError(f"channels must be (first, end) with 0 <= first < end, got {tuple(channels)}")
-        self.branch, self.t, self.channels = branch, t, channels
+        if added is not None and added < 0:
+            raise ValueError(f"added must be at least 0, got {added}")
+        self.branch, self.t, self.channels, self.added = branch, t, channels, added
         self.shape = _shape_of_t(t, shape, channels)
+        if added is not None and self.shape and added > self.shape[0]:
+            raise ValueError(f"added must be at most the {self.shape[0]} channels that take part, got {added}")
         self.split = Splitting(self.shape, initial)
-        self.merge = self.split if shared else Splitting(self.shape, initial)
+        meeting = self.shape if added is None or not self.shape else (added, *self.shape[1:])
+        self.merge = self.split if shared or added == 0 else Splitting(meeting, initial)
 
     def forward(self, x: Tensor) -> Tensor:
         """Split, apply the branch, merge."""
@@ -102,26 +114,42 @@ class Residual(nn.Module):
         first, end = self.channels
         if x.shape[1] < end:
             raise ValueError(f"channels {first} to {end} take part, but the input has {x.shape[1]}")
-        y = x.clone()
-        y[:, first:end] = self._mix(x[:, first:end])
-        return y
+        mixed = self._mix(x[:, first:end])
+        return torch.cat((x[:, :first], mixed[:, : end - first], x[:, end:], mixed[:, end - first :]), 1)
 
     def _mix(self, x0: Tensor) -> Tensor:
         """Equations (9) and (10)."""
-        (t, t_rest), (s, s_rest) = self._factors(self.split, x0), self._factors(self.merge, x0)
-        branch: Tensor = self.branch(t_rest * x0)
-        if branch.shape != x0.shape:
+        t, t_rest = self._factors(self.split, x0)
+        x1, branch = t * x0, self.branch(t_rest * x0)
+        added = self._added(x0, branch)
+        s, s_rest = self._factors(self.merge, x0 if self.merge is self.split else x1[:, :added])
+        if self.shape:
+            s, s_rest = s[:added], s_rest[:added]
+        met = s * x1[:, :added] + s_rest * branch[:, :added]
+        return met if self.added is None else torch.cat((met, x1[:, added:], branch[:, added:]), 1)
+
+    def _added(self, x0: Tensor, branch: Tensor) -> int:
+        """Count the channels that meet in (10); refuse a branch that does not fit."""
+        if self.added is None:
+            fits, wanted, added = branch.shape == x0.shape, "the shape", x0.shape[1]
+        else:
+            added = self.added
+            alike = branch.dim() == x0.dim() and branch.shape[:1] + branch.shape[2:] == x0.shape[:1] + x0.shape[2:]
+            fits = alike and min(branch.shape[1], x0.shape[1]) >= added
+            wanted = f"all but its channels, of which {added} are added"
+        if not fits:
             raise ValueError(
-                f"the branch of a residual block must keep the shape: {tuple(x0.shape)} became {tuple(branch.shape)}"
+                f"the branch of a residual block must keep {wanted}: {tuple(x0.shape)} became {tuple(branch.shape)}"
             )
-        return s * (t * x0) + s_rest * branch
+        return added
 
     def _factors(self, splitting: Splitting, x: Tensor) -> list[Tensor]:
         """Write t and its rest so that they broadcast against the input."""
-        own = tuple(x.shape[1 : 2 if self.t == "channel" else None]) if self.shape else ()
-        if own != self.shape:
-            raise ValueError(f"t is made for {self.shape}, one per {self.t}; the input {tuple(x.shape)} has {own}")
-        return [factor.reshape(*self.shape, *[1] * (x.dim() - 1 - len(self.shape))) for factor in splitting()]
+        shape = tuple(splitting.phase.shape)
+        own = tuple(x.shape[1 : 2 if self.t == "channel" else None]) if shape else ()
+        if own != shape:
+            raise ValueError(f"t is made for {shape}, one per {self.t}; the input {tuple(x.shape)} has {own}")
+        return [factor.reshape(*shape, *[1] * (x.dim() - 1 - len(shape))) for factor in splitting()]
 
 
 def _shape_of_t(t: SharedOver, shape: int | Sequence[int] | None, channels: tuple[int, int] | None) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from l2nnn_lightning.attacks import ATTACKS, AttackResult, CarliniWagnerL2, ImageAttack, build_attack
 
-NAMES = ["cw", "pgd_l2", "pgd_linf", "fgsm", "autoattack_l2", "autoattack_linf"]
+NAMES = ["cw", "cw_linf", "pgd_l2", "pgd_linf", "fgsm", "autoattack_l2", "autoattack_linf"]
 
 
 @pytest.fixture(params=NAMES)
@@ -53,7 +53,7 @@ def test_attack_leaves_no_trace_on_the_model_or_the_global_generator(small_net, 
 @pytest.mark.parametrize("without_eps", [False, True])
 def test_result_is_what_the_model_says_of_the_images_returned(small_net, batch, name, without_eps):
     if without_eps and ATTACKS[name].needs_eps:
-        with pytest.raises(ValueError, match="eps must be given: only cw can search for the minimum norm"):
+        with pytest.raises(ValueError, match="eps must be given: only cw and cw_linf can search for the minimum norm"):
             build_attack(name, small_net)
         return
     images, labels = batch[0], batch[1].clone()
@@ -144,8 +144,8 @@ def test_attack_follows_the_images_to_the_gpu(small_net, batch, build):
 
 def test_registry_lists_the_attacks_with_their_norm():
     assert list(ATTACKS) == NAMES
-    assert [ATTACKS[name].max_iter for name in NAMES] == [1000, 100, 100, 1, 100, 100]
-    assert [ATTACKS[name].norm_kind for name in NAMES] == ["L2", "L2", "Linf", "Linf", "L2", "Linf"]
+    assert [ATTACKS[name].max_iter for name in NAMES] == [1000, 1000, 100, 100, 1, 100, 100]
+    assert [ATTACKS[name].norm_kind for name in NAMES] == ["L2", "Linf", "L2", "Linf", "Linf", "L2", "Linf"]
 
 
 def test_every_attack_runs_on_colour_images(name):

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2nnn_lightning.data import ImageDataModule, LinfAttack
+from l2nnn_lightning.data import ImageDataModule, TrainingAttack
 
 
 class RandomImages(ImageDataModule):
     """100 training and 23 test images of 6x6 pixels, four labels; each image is its position and noise."""
 
     name = "RandomImages"
-    default_attack = LinfAttack(eps=0.1, steps=3, step_size=0.05)
+    default_attack = TrainingAttack(eps=0.1, steps=3, step_size=0.05)
 
     image_shape = (1, 6, 6)
     label_names = ("north", "east", "south", "west")

@@ -17,7 +17,7 @@ EVALUATE = "evaluate --ckpt_path CKPT --output out"
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (f"{EVALUATE} --attacks cw,deepfool", "--attacks: unknown attack 'deepfool': use one of cw, pgd_l2,"),
+        (f"{EVALUATE} --attacks cw,deepfool", "--attacks: unknown attack 'deepfool': use one of cw, cw_linf, pgd_l2,"),
         (f"{EVALUATE} --attacks pgd_l1", "did you mean pgd_l2?"),
         (f"{EVALUATE} --eps 0", "error: --eps must be positive and finite, got 0.0; see evaluate.py --help\n"),
         (f"{EVALUATE} --eps nan", "--eps: expected float, got nan"),

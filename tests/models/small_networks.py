@@ -59,6 +59,24 @@ SHAPES: list[Case] = [
     ("shift", (3, 5, 6), {"widths": [8], "activation": "maxmin", "active": 1.0, "padding": "zeros", "dense": []}),
     ("shift", (1, 8, 7), {"widths": [8, 8], "downsampling": "norm", "activation": "two_sided_relu", "dense": [6]}),
     ("shift", (1, 4, 4), {"widths": [12], "moving": 1.0, "active": 0.2, "dense": [], "head_hidden": [4]}),
+    (
+        "mnist_small",
+        (1, 8, 8),
+        {"channels": [2, 3], "dense": [6], "head_hidden": [4], "activation": "two_sided_sigmoid", "norm_order": 3.0},
+    ),
+    ("mnist_small", (2, 9, 7), {"channels": [3], "dense": [6], "activation": "gelu", "norm_order": 1.0}),
+    ("mlp", (1, 5, 6), {"dense": [7], "head_hidden": [4], "activation": "two_sided_elu", "dropout": 0.3}),
+    (
+        "cifar_resnet",
+        (3, 8, 8),
+        {"channels": [4, 4], "depth": 2, "dense": [6], "added": 2, "grown": 2, "t": "entry", "normalize": "batch_std"},
+    ),
+    (
+        "cifar_resnet",
+        (1, 8, 8),
+        {"channels": [4], "dense": [6], "grown": 4, "shared_t": False, "normalize": "sample", "mean_groups": 2},
+    ),
+    ("rows_rnn", (1, 5, 6), {"hidden": [6], "dense": [6], "activation": "two_sided_sigmoid"}),
     ("rows_rnn", (1, 5, 6), {"hidden": [6], "dense": [6], "readout": "last"}),
     ("rows_rnn", (2, 3, 4), {"hidden": [6], "dense": [6], "readout": "all"}),
     (

@@ -25,6 +25,7 @@ CHAINS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("mnist_small", {}),
     "stacks": ("mnist_paper", {}),
     "relu_max": ("mnist_small", {"activation": "relu", "pooling": "max"}),
+    "lp_sigmoid": ("mnist_small", {"activation": "two_sided_sigmoid", "norm_order": 3.0, "dropout": 0.5}),
     "single": ("mnist_small", {"head": "single", "mean": 0.5}),
     "unshuffle": ("conv_tight", {}),
     "separate": ("cifar_paper", {}),

@@ -163,3 +163,72 @@ def test_bad_description_is_refused(options: dict[str, Any], message: str) -> No
 def test_unfit_input_is_refused(block: Residual, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         block(torch.zeros(shape))
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["block", "channel", "entry"]),
+    st.booleans(),
+    st.integers(0, 4),
+    st.integers(0, 3),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_some_outputs_are_added_and_the_rest_is_joined(
+    t: str, shared: bool, added: int, more: int, inner: bool, seed: int
+) -> None:
+    """The branch gives fewer or more channels than it receives; for every t the block stays nonexpansive."""
+    torch.manual_seed(seed)
+    given_ = max(added + more, 1)
+    branch = nn.Conv2d(4, given_, 1, bias=False).double()
+    nn.init.orthogonal_(branch.weight)  # of norm 1
+    where = {"channels": (1, 5)} if inner else {}
+    shape = None if t == "block" else (4, 2, 2)
+    block = Residual(branch, t, shape, shared=shared, added=added, **where).double()  # type: ignore[arg-type]
+    set_phases(block, -2, 2)
+    channels = 6 if inner else 4
+    norm = affine_norm(block, (channels, 2, 2))
+    assert 0.5 < norm <= EXACT
+    x = torch.randn(3, channels, 2, 2, dtype=torch.float64)
+    y = block(x)
+    assert y.shape == (3, channels + given_ - added, 2, 2)
+
+    def broadcast(factor: torch.Tensor) -> torch.Tensor:
+        return factor.reshape(*factor.shape, *[1] * (3 - factor.dim())) if factor.dim() else factor
+
+    (t_, rest), (s, s_rest) = (map(broadcast, part()) for part in (block.split, block.merge))
+    if shared and t != "block":
+        s, s_rest = s[:added], s_rest[:added]
+    first = 1 if inner else 0
+    part = x[:, first : first + 4]
+    f = branch(rest * part)
+    torch.testing.assert_close(
+        y[:, first : first + added], s * (t_ * part)[:, :added] + s_rest * f[:, :added] if added else y[:, :0]
+    )
+    torch.testing.assert_close(y[:, first + added : first + 4], (t_ * part)[:, added:])
+    torch.testing.assert_close(y[:, channels:], f[:, added:])
+    if inner:
+        assert torch.equal(y[:, [0, 5]], x[:, [0, 5]])
+
+
+def test_a_branch_that_joins_nothing_keeps_every_distance() -> None:
+    block = Residual(nn.Identity(), added=0).double()
+    x, y = torch.randn(2, 5, 4, 3, dtype=torch.float64)
+    assert block(x).shape == (5, 8, 3)
+    torch.testing.assert_close((block(x) - block(y)).norm(), (x - y).norm())
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "message"),
+    [
+        (lambda: Residual(nn.Identity(), added=-1), (2, 4), "added must be at least 0, got -1"),
+        (lambda: Residual(nn.Identity(), "channel", 3, added=4), (2, 3), "added must be at most the 3 channels"),
+        (lambda: Residual(nn.Linear(1, 3), added=3), (2, 1), r"of which 3 are added: \(2, 1\) became \(2, 3\)"),
+        (lambda: Residual(nn.Linear(4, 2), added=3), (2, 4), r"of which 3 are added: \(2, 4\) became \(2, 2\)"),
+        (lambda: Residual(nn.AvgPool2d(2), added=1), (2, 4, 4, 4), "must keep all but its channels"),
+        (lambda: Residual(nn.Flatten(), added=1), (2, 4, 4, 4), "must keep all but its channels"),
+    ],
+)
+def test_channels_that_cannot_be_added_are_refused(build: Any, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()(torch.zeros(shape))

@@ -9,7 +9,7 @@ from made_up_images import write_config
 from run_files import ELSEWHERE
 
 from l2nnn_lightning.__main__ import train
-from l2nnn_lightning.data import LinfAttack, MNIST5kDataModule
+from l2nnn_lightning.data import MNIST5kDataModule, TrainingAttack
 from l2nnn_lightning.training.arguments import with_plain_values
 
 pytestmark = ELSEWHERE
@@ -45,7 +45,7 @@ def test_what_is_short_is_written_out(given: list[str], plain: list[str]) -> Non
 
 
 def test_fractions_of_the_training_attack() -> None:
-    assert MNIST5kDataModule(attack={"eps": "8/255"}).attack == LinfAttack(eps=8 / 255, steps=40, step_size=0.01)
+    assert MNIST5kDataModule(attack={"eps": "8/255"}).attack == TrainingAttack(eps=8 / 255, steps=40, step_size=0.01)
     for wrong in ("8/0", "8/x", "wide", "300/255"):
         with pytest.raises(ValueError, match=r"attack.eps must be in \(0, 1\], got "):
             MNIST5kDataModule(attack={"eps": wrong})

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
+from l2nnn_lightning.attacks import build_attack, find_attack
 from l2nnn_lightning.data import to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.measure.base import Measure
-from l2nnn_lightning.evaluation.measure.subject import Subject, device_of
+from l2nnn_lightning.evaluation.measure.subject import Subject, device_of, eps_of, usual_linf_eps, watched
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.evaluation.report import style
 from l2nnn_lightning.evaluation.report.plane import History
@@ -24,7 +25,7 @@ from l2nnn_lightning.nn.precision import full_precision
 from l2nnn_lightning.training.checkpoints import Checkpoint
 from l2nnn_lightning.training.label_names import compare_names
 
-__all__ = ["Hybrid", "HybridRecords", "hybrid_records", "measure_hybrid"]
+__all__ = ["Hybrid", "HybridNetwork", "HybridRecords", "hybrid_records", "measure_hybrid"]
 
 # Thresholds of the curve, beside 0: those that delegate about these fractions of the images.
 _DELEGATED = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
@@ -43,6 +44,7 @@ class Hybrid(Measure):
     fallback: Certified
     threshold: float
     radii: Sequence[float]
+    options: EvaluateOptions
 
     @classmethod
     def asked(cls, options: EvaluateOptions, subject: Subject) -> Self | None:
@@ -73,18 +75,46 @@ class Hybrid(Measure):
             raise UserError(f"the labels differ: {difference}: use checkpoints of one data set")
         certified = fallback.certified().to(device_of(subject.certified))
         threshold = 1.0 if options.threshold is None else options.threshold
-        return cls(str(options.fallback), certified, threshold, options.radius_values)
+        return cls(str(options.fallback), certified, threshold, options.radius_values, options)
 
     def whole(self, subject: Subject) -> dict[str, Any]:
-        """Measure all images, see :func:`measure_hybrid`."""
+        """Measure all images, see :func:`measure_hybrid`; and attack the hybrid as the L2NNN is attacked."""
         records = hybrid_records(subject.certified, self.fallback, subject.images, subject.labels, subject.batch_size)
-        return {"fallback": self.path, **measure_hybrid(records, self.threshold, self.radii)}
+        found = {"fallback": self.path, **measure_hybrid(records, self.threshold, self.radii)}
+        if self.options.attack_names:
+            radius = torch.tensor(np.where(records.gap >= self.threshold, records.radius(self.threshold), 0.0))
+            found["attacks"] = [self._under(name, subject, radius.float()) for name in self.options.attack_names]
+        return found
+
+    def _under(self, name: str, subject: Subject, radius: Tensor) -> dict[str, Any]:
+        """Attack, with the most iterations asked for, the hybrid, then the fallback, whose images may do too."""
+        hybrid, device = HybridNetwork(subject.certified, self.fallback, self.threshold), device_of(subject.certified)
+        eps = eps_of(find_attack(name), self.options, usual_linf_eps(subject.datamodule))
+        max_iter = max(self.options.budgets, default=None)
+        settings = {"restarts": self.options.restarts, "seed": self.options.seed}
+        attacks = [
+            build_attack(name, network, eps=eps, max_iter=max_iter, **settings)
+            for network in (hybrid, self.fallback.network)
+        ]
+        right = 0
+        for rows in watched(torch.split(torch.arange(len(subject.images)), subject.batch_size), f"hybrid, {name}"):
+            image, label = to_float(subject.images[rows], device), subject.labels[rows].to(device)
+            broken = attacks[0].run(image, label, radius=radius[rows]).broken
+            made = attacks[1].run(image, label).images
+            with torch.no_grad():
+                broken |= hybrid(made).argmax(1) != label
+            right += int((~broken).sum())
+        spent = attacks[0].max_iter
+        given = {"name": name, "norm": attacks[0].norm_kind, "eps": eps, "max_iter": spent, "n": len(subject.images)}
+        return {**given, "accuracy": right / len(subject.images)}
 
     @staticmethod
     def rows(numbers: Mapping[str, Any]) -> list[Row]:
         """Return what holds at the threshold."""
         shares = {name: numbers[name] for name in ("accuracy", "delegated")}
         shares |= {f"kept and certified, L2 radius {radius_name(r)}": a for r, a in numbers["certified"].items()}
+        for attack in numbers.get("attacks", []):
+            shares[f"accuracy under {attack['name']}, {attack['norm']} eps {attack['eps']:g}"] = attack["accuracy"]
         return [(f"hybrid, threshold {numbers['threshold']:g}: {name}", percent(a)) for name, a in shares.items()]
 
     @staticmethod
@@ -114,6 +144,20 @@ class Hybrid(Measure):
             axis.set_major_formatter(style.PERCENT)
         style.legend_above(figure, natural, columns=4)
         return figure
+
+
+class HybridNetwork(nn.Module):
+    """The hybrid as one network, for attacks: the logits of whoever answers, (B, C, H, W) -> (B, K)."""
+
+    def __init__(self, certified: Certified, fallback: Certified, threshold: float) -> None:
+        super().__init__()
+        self.ours, self.theirs, self.threshold = certified.network, fallback.network, threshold
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Ask both; choose by the first one's gap."""
+        logits_BK = self.ours(image)
+        kept_B = confidence_gap(logits_BK) >= self.threshold
+        return torch.where(kept_B[:, None], logits_BK, self.theirs(image))
 
 
 @dataclass(frozen=True)

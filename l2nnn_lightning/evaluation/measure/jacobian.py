@@ -1,4 +1,7 @@
-"""The norm of the Jacobian at an image: how steep the network is there, its local Lipschitz constant (section 3.1)."""
+"""The norm of the Jacobian at an image: how steep the network is there (section 3.1).
+
+A slope at one point, no Lipschitz constant of a ball around it, which is the largest norm over all the ball.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from l2nnn_lightning.evaluation.measure.base import Measure
+from l2nnn_lightning.evaluation.measure.distances import Distances
 from l2nnn_lightning.evaluation.measure.hybrid import Hybrid
 from l2nnn_lightning.evaluation.measure.jacobian import Jacobian
 from l2nnn_lightning.evaluation.measure.noisy import NoisyLabels
@@ -18,10 +19,10 @@ from l2nnn_lightning.evaluation.measure.records import AttackInfo, BoolArray, Re
 from l2nnn_lightning.evaluation.measure.soft import SoftCertificate
 from l2nnn_lightning.training.metrics import radius_key
 
-__all__ = ["MEASURES", "Evaluation", "certified_accuracy", "gap_bins", "robust_accuracy", "summarize"]
+__all__ = ["MEASURES", "Evaluation", "bin_radius", "certified_accuracy", "gap_bins", "robust_accuracy", "summarize"]
 
 #: What there is to measure on request, in the order of its rows.
-MEASURES: tuple[type[Measure], ...] = (SoftCertificate, Jacobian, Hybrid, NoisyLabels)
+MEASURES: tuple[type[Measure], ...] = (SoftCertificate, Jacobian, Distances, Hybrid, NoisyLabels)
 
 Images = Tensor | npt.NDArray[np.uint8] | npt.NDArray[np.floating]
 RadiusKind = Literal["radius", "radius_box", "radius_soft"]
@@ -105,13 +106,41 @@ def gap_bins(evaluation: Evaluation, radius: float) -> pd.DataFrame:
     )
 
 
+def bin_radius(evaluation: Evaluation) -> float:
+    """Choose the radius of the certified share per gap bin: the first L2 attack's eps, else the middle radius."""
+    euclidean = [attack.eps for attack in evaluation.attacks if attack.norm == "L2"]
+    return euclidean[0] if euclidean else sorted(evaluation.radii)[len(evaluation.radii) // 2]
+
+
+def gap_norm_correlation(records: Records, attack: str) -> float | None:
+    """Correlate the gap with the norm that an attack needed, over samples that were right and then broken (Pearson).
+
+    None where fewer than three samples, or equal ones, tell nothing.
+    """
+    record = records.attacks[attack]
+    chosen = records.correct & record.broken & np.isfinite(record.norm)
+    gap, norm = (column[chosen].astype(np.float64) for column in (records.gap, record.norm))
+    if len(gap) < 3 or not (np.ptp(gap) > 0 and np.ptp(norm) > 0):
+        return None
+    return float(np.corrcoef(gap, norm)[0, 1])
+
+
+def _by_gap(evaluation: Evaluation) -> dict[str, Any]:
+    """Compute figure 2 as numbers, and how far gaps tell the norms that minimum-norm attacks need (figures 3 and 4)."""
+    radius = bin_radius(evaluation)
+    smallest = [attack.name for attack in evaluation.attacks if attack.minimum_norm]
+    correlation = {name: gap_norm_correlation(evaluation.records, name) for name in smallest}
+    return {"radius": radius, "bins": gap_bins(evaluation, radius).to_dict("records"), "correlation": correlation}
+
+
 def summarize(evaluation: Evaluation) -> dict[str, Any]:
     """Compute the content of ``results.json``.
 
     Returns:
         Plain values; accuracies are fractions in [0, 1], mean radii count 0 for wrong samples. Where the records hold
         ``radius_box``, its certified accuracies and mean are under ``certified_box`` and ``radius_box_mean``; what is
-        measured only when asked for stands under its name.
+        measured only when asked for stands under its name. With attacks ``by_gap`` holds :func:`gap_bins` and by each
+        minimum-norm attack's name the correlation of its norms with the gap.
     """
     records = evaluation.records
     results: dict[str, Any] = {
@@ -136,6 +165,8 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         kinds["certified_box"] = "radius_box"
     for name, kind in kinds.items():
         results[name], results[f"{kind}_mean"] = _shares(records, kind, keys)
+    if evaluation.attacks:
+        results["by_gap"] = _by_gap(evaluation)
     for measure in MEASURES:
         numbers = evaluation.whole.get(measure.name) or measure.summary(records)
         if numbers is not None:

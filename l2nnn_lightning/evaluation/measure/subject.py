@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from l2nnn_lightning.attacks import build_attack, find_attack
+from l2nnn_lightning.attacks import ImageAttack, build_attack, find_attack
 from l2nnn_lightning.data import DATAMODULES, ImageDataModule, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.arguments import nearest
@@ -23,11 +23,13 @@ from l2nnn_lightning.models.base import Certified
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier
 
-__all__ = ["Subject", "attack_images", "certify_images", "device_of", "in_run_folder", "load_subject"]
+__all__ = ["Subject", "attack_images", "certify_images", "device_of", "eps_of", "in_run_folder", "load_subject"]
+__all__ += ["usual_linf_eps"]
 
 T = TypeVar("T")
 #: The paper's perturbation, in the L2 norm.
 _L2_EPS = 1.58
+_LINF_EPS = 0.3
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def attack_images(
     made: dict[str, Tensor] = {}
     for name, max_iter in product(options.attack_names, options.budgets or (None,)):
         spec = find_attack(name)
-        eps = options.eps if options.eps is not None else {"L2": _L2_EPS, "Linf": linf_eps}[spec.norm_kind]
+        eps = eps_of(spec, options, linf_eps)
         limit = None if options.minimum_norm and not spec.needs_eps else eps
         attack = build_attack(name, network, eps=limit, max_iter=max_iter, restarts=options.restarts, seed=options.seed)
         if infos and infos[-1].attack == name:
@@ -153,6 +155,17 @@ def attack_images(
         infos.append(AttackInfo(record_name, attack.norm_kind, eps, iterations, attack.minimum_norm, options.restarts))
         made[record_name] = attacked
     return records, infos, made
+
+
+def eps_of(attack: type[ImageAttack], options: EvaluateOptions, linf_eps: float) -> float:
+    """Return the eps that is asked for, or else what an attack in this norm is usually given."""
+    return options.eps if options.eps is not None else {"L2": _L2_EPS, "Linf": linf_eps}[attack.norm_kind]
+
+
+def usual_linf_eps(datamodule: ImageDataModule) -> float:
+    """Return what a data set's images are usually attacked with in the L-infinity norm."""
+    usual = datamodule.default_attack
+    return float(usual.eps) if usual.norm == "Linf" else _LINF_EPS
 
 
 def device_of(certified: Certified) -> torch.device:

@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from l2nnn_lightning.evaluation.measure.records import check_sound
-from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, gap_bins, summarize
+from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, bin_radius, gap_bins, summarize
 from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
 from l2nnn_lightning.evaluation.report.files import write_json, write_text
 from l2nnn_lightning.evaluation.report.gallery import plot_gallery, plot_iterations
 from l2nnn_lightning.evaluation.report.plane import plot_history, read_history
 from l2nnn_lightning.evaluation.report.tables import Row, markdown_table, percent, radius_name
 
-__all__ = ["bin_radius", "bin_rows", "summary_rows", "write_evaluation"]
+__all__ = ["bin_rows", "summary_rows", "write_evaluation"]
 
 _CAPTIONS = {
     "accuracy_by_radius": "Certified accuracy against the L2 radius, and the accuracy that L2 attacks leave.",
@@ -75,12 +75,6 @@ def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str
     write_text(Path(output_dir) / "report.md", _report(results, bins, radius, list(drawn)))
     write_json(Path(output_dir) / "results.json", results)
     return results
-
-
-def bin_radius(evaluation: Evaluation) -> float:
-    """Choose the radius of the certified share per gap bin: the first L2 attack's eps, else the middle radius."""
-    euclidean = [attack.eps for attack in evaluation.attacks if attack.norm == "L2"]
-    return euclidean[0] if euclidean else sorted(evaluation.radii)[len(evaluation.radii) // 2]
 
 
 def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:

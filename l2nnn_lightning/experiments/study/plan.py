@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import lru_cache, reduce
 from itertools import product
@@ -27,6 +27,7 @@ class Training:
     configs: tuple[str, ...]  # paths of the configs, of which a later one wins
     overrides: Mapping[str, Any]  # what is changed in them, by dotted key, the seed included
     digest: str  # a fingerprint of the configs' content and the overrides
+    minutes: float | None = None  # about how long it takes on one core
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Result:
     options: Mapping[str, Any]  # of ``evaluate.py``, by name without dashes
     others: Mapping[str, Training]  # the options whose value is the checkpoint of another training
     digest: str  # a fingerprint of all that went into it
+    keep: tuple[str, ...] = ()  # the pictures to be stored
+    minutes: float | None = None  # about how long it takes on one core
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ def make_plan(study: Study, tier: str) -> Plan:
     for row, column in product(study.rows, study.columns):
         method = study.methods[study.columns[column].method]
         if all(rows is None or row in rows for rows in (size.rows, method.rows)):
-            for seed, variant in product(size.seeds, method.variants or [""]):
+            for seed, variant in product(method.seeds.get(tier, size.seeds), method.variants or [""]):
                 result = planner.result(row, column, variant, seed)
-                result = results.setdefault(result.digest, result)
+                known = results.get(result.digest, result)
+                result = results[result.digest] = replace(known, keep=tuple(dict.fromkeys(known.keep + result.keep)))
                 cells.setdefault((row, column), {}).setdefault(seed, []).append(result)
     return Plan(study, tier, list(results.values()), cells)
 
@@ -116,6 +120,8 @@ class _Planner:
             {key: value for key, value in options.items() if key not in others},
             others,
             _digest([training.digest, method.checkpoint, sorted(values.items())]),
+            tuple(row.keep),
+            row.minutes.get(self.tier, method.minutes.get("evaluate")),
         )
 
     def training(self, row_name: str, method_name: str, variant: str, seed: int) -> Training:
@@ -126,7 +132,8 @@ class _Planner:
         configs = self.study.paths(row.config or method.config)
         content = reduce(_merged, (_content(config, config.stat().st_mtime_ns) for config in configs))
         name = _name(method_name, variant, row_name if row.is_trained_apart else "", f"s{seed}")
-        return Training(name, tuple(map(str, configs)), overrides, _digest([content, sorted(overrides.items())]))
+        digest = _digest([content, sorted(overrides.items())])
+        return Training(name, tuple(map(str, configs)), overrides, digest, method.minutes.get(self.tier))
 
     def joined(self, *parts: Options) -> dict[str, Any]:
         """Join options, of which later ones win: of each what holds in every tier, over it what holds in this one."""

@@ -42,6 +42,8 @@ class Method:
     # settings to choose from, each a set of overrides; the best by ``select`` is shown
     variants: Mapping[str, Options] = field(default_factory=dict)
     rows: Sequence[str] | None = None  # the rows it is run for, all if None
+    seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)  # by tier, where they are not the tier's own
+    minutes: Options = field(default_factory=dict)  # by tier: about how long a training takes on one core
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Row:
     evaluate: Options = field(default_factory=dict)  # options
     value: Value | None = None  # what the row shows, instead of each column's value
     group: str = ""  # the curve of the figure that the row belongs to
+    percent: bool | None = None  # as a column's, instead of it
+    digits: int | None = None  # likewise
+    keep: Sequence[str] = ()  # pictures of the evaluation that are stored beside its numbers, such as largest_gaps
+    minutes: Options = field(default_factory=dict)  # by tier: about how long an evaluation takes on one core
 
     @property
     def is_trained_apart(self) -> bool:
@@ -89,6 +95,8 @@ class Study:
     paper: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     select: str = "noisy/val/accuracy"  # by which value of the results, on held-out images, the best variant is chosen
     figure: Mapping[str, str] | None = None  # ``{x: COLUMN, y: COLUMN}``, a curve through the rows of each group
+    # ``{row: ROW, columns: [COLUMN, ...]}``: accuracy by gap, natural and under the row's attack (figure 2)
+    bins: Mapping[str, Any] | None = None
 
     def paths(self, config: Config) -> tuple[Path, ...]:
         """Return the files of a method's or a row's config."""
@@ -149,6 +157,12 @@ def _problems(study: Study) -> Iterator[str]:
     for row, numbers in study.paper.items():
         if len(numbers) != len(study.columns):
             yield f"paper needs {len(study.columns)} numbers for row {row!r}, got {len(numbers)}"
+    if study.bins is not None and not (
+        study.bins.get("row") in study.rows
+        and hasattr(study.rows[study.bins["row"]].value, "keys")
+        and {*study.bins.get("columns", ["?"])} <= study.columns.keys()
+    ):
+        yield f"bins needs a row that shows an attack, and columns, got {dict(study.bins)}"
     if study.figure is not None and not (
         study.figure.keys() == {"x", "y"} and {*study.figure.values()} <= study.columns.keys()
     ):

@@ -48,7 +48,8 @@ class StudyOptions:
 def run_study(args: Sequence[str]) -> None:
     """Run the missing part of a study, one process a run, and print its table from the stored results.
 
-    A run whose result is stored is not repeated; one that was cut short goes on from its last checkpoint.
+    A run whose result is stored is not repeated; one that was cut short goes on from its last checkpoint. Before
+    anything starts it says about how long all of it will take.
 
     Args:
         args: the command line, see :class:`StudyOptions`.
@@ -82,7 +83,8 @@ def run_study(args: Sequence[str]) -> None:
 
     from l2nnn_lightning.evaluation.report.files import write_text
     from l2nnn_lightning.experiments.study import schedule
-    from l2nnn_lightning.experiments.study.draw import draw_curves
+    from l2nnn_lightning.experiments.study.draw import draw_bins, draw_curves
+    from l2nnn_lightning.experiments.study.estimate import estimate
     from l2nnn_lightning.experiments.study.table import study_markdown
     from l2nnn_lightning.experiments.study.tasks import missing_tasks
 
@@ -91,13 +93,16 @@ def run_study(args: Sequence[str]) -> None:
         os.environ["L2NNN_DATA"] = str(options.root.resolve())
     tasks = [] if options.table else missing_tasks(wanted, store)
     jobs = options.jobs or schedule.default_jobs()
+    if tasks:
+        print(estimate(tasks, jobs), flush=True)
     failed = schedule.run_tasks(tasks, jobs, partial(print, flush=True)) if tasks else []
     text = study_markdown(plan, store)
     print(text)
     write_text(store.folder.with_name(f"{plan.tier}.md"), text)
-    if (figure := draw_curves(plan, store)) is not None:
-        path = store.folder.with_name(f"{plan.tier}_curves.png")
-        figure.savefig(path)
-        print(path)
+    for name, draw in (("curves", draw_curves), ("bins", draw_bins)):
+        if (figure := draw(plan, store)) is not None:
+            path = store.folder.with_name(f"{plan.tier}_{name}.png")
+            figure.savefig(path)
+            print(path)
     if failed:
         raise FailedWorkError(f"failed: {', '.join(failed)}; what they printed is in their logs")

@@ -1,9 +1,11 @@
 """Run commands side by side, each once what it needs is there."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ class Task:
     name: str  # its name, unlike any other's
     command: Callable[[], Sequence[str]]  # gives the command line when the task starts
     log: Path  # the file for all that it prints
-    finish: Callable[[], None]  # called when it has ended well
+    finish: Callable[[float], None]  # called when it has ended well, with the seconds that it took
+    minutes: float | None = None  # about how long it takes on one core
     needs: frozenset[str] = frozenset()  # names of tasks that must have ended well before
 
 
@@ -78,8 +81,9 @@ async def _run_all(tasks: Sequence[Task], jobs: int, say: Callable[[str], None])
         if code != 0:
             say(f"failed {task.name} with exit code {code}: see {task.log}")
             return False
-        task.finish()
-        say(f"done {task.name}, {time.perf_counter() - started:.0f} s")
+        seconds = time.perf_counter() - started
+        task.finish(seconds)
+        say(f"done {task.name}, {seconds:.0f} s")
         return True
 
     async with asyncio.TaskGroup() as group:
@@ -93,7 +97,12 @@ async def _run(task: Task, environment: Mapping[str, str]) -> int:
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *task.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            *task.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
             return await process.wait()
@@ -105,6 +114,14 @@ async def _run(task: Task, environment: Mapping[str, str]) -> int:
                 process.kill()
                 await process.wait()
             raise
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process with the one that started it, also where that is killed without a word.
+
+    Otherwise the study, started again, would train in a folder in which its orphan still trains.
+    """
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _environment(slot: int, jobs: int) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """Where a study keeps its runs and results, and what is there already."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,14 @@ class Store:
     def __init__(self, plan: Plan, output: Path, runs: Path) -> None:
         self.folder = output / plan.study.name / plan.tier
         self.runs = runs / plan.study.name / plan.tier
+        self._all_runs = runs
 
     def run_folder(self, training: Training) -> Path:
-        """Name the run folder of a training."""
-        return self.runs / f"{training.name}-{training.digest}"
+        """Name the run folder of a training; if another study has finished the same one, that."""
+        own = self.runs / f"{training.name}-{training.digest}"
+        if own.is_dir():
+            return own
+        return min((path.parent for path in self._all_runs.glob(f"*/*/*-{training.digest}/trained")), default=own)
 
     def checkpoint(self, training: Training, kind: str) -> Path:
         """Name a checkpoint of a training."""
@@ -51,8 +56,17 @@ class Store:
             return None
 
     def keep(self, result: Result) -> None:
-        """Copy what ``evaluate.py`` wrote to the results, with the settings of the training."""
+        """Copy what ``evaluate.py`` wrote to the results, with the training's settings, and pictures to be kept."""
         values = json.loads((self.evaluation_folder(result) / "results.json").read_text(encoding="utf-8"))
         configs = " ".join(Path(config).name for config in result.training.configs)
         values["study"] = {"digest": result.digest, "config": configs, "overrides": result.training.overrides}
+        for name in result.keep:
+            picture = self.evaluation_folder(result) / "figures" / f"{name}.png"
+            if picture.is_file():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(picture, self.folder / f"{result.name}-{name}.png")
         write_json(self.folder / f"{result.name}.json", values)
+
+    def finish(self, training: Training, seconds: float) -> None:
+        """Note that a training came to its end, and how long it took."""
+        self.trained(training).write_text(f"{seconds:.0f}\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import numpy as np
 
 from l2nnn_lightning.evaluation.report.tables import markdown_table
 from l2nnn_lightning.experiments.study.plan import Plan, Result
-from l2nnn_lightning.experiments.study.read import Column, Value
+from l2nnn_lightning.experiments.study.read import Column, Row, Value
 from l2nnn_lightning.experiments.study.store import Store
 
 __all__ = ["cell_numbers", "look_up", "study_markdown", "table_rows"]
@@ -19,8 +19,8 @@ def look_up(results: Mapping[str, Any], value: Value) -> float | None:
 
     Args:
         results: the content.
-        value: keys joined by "/", such as ``noisy/train/gap_mean``; or fields of one attack, of which ``attack`` is the
-            name's beginning: its accuracy.
+        value: keys joined by "/", such as ``noisy/train/gap_mean`` (of a list, places from 0); or fields of one
+            attack, of which ``attack`` is the name: its accuracy.
 
     Example:
         >>> look_up({"certified": {"1.58": 0.5}}, "certified/1.58")
@@ -30,13 +30,13 @@ def look_up(results: Mapping[str, Any], value: Value) -> float | None:
         if isinstance(value, str):
             found: Any = results
             for key in value.split("/"):
-                found = found[key]
+                found = found[key] if hasattr(found, "keys") else found[int(key)]
         else:
             fields = {key: wanted for key, wanted in value.items() if key != "attack"}
-            attacks = [attack for attack in results.get("attacks", []) if attack["name"].startswith(value["attack"])]
+            attacks = [attack for attack in results.get("attacks", []) if attack["name"] == value["attack"]]
             (found,) = (attack["accuracy"] for attack in attacks if fields.items() <= attack.items())
         return float(found) if math.isfinite(found) else None
-    except (KeyError, TypeError, ValueError):  # no such key; not a number; not one attack
+    except (KeyError, IndexError, TypeError, ValueError):  # no such key; not a number; not one attack
         return None
 
 
@@ -69,7 +69,8 @@ def table_rows(plan: Plan, store: Store) -> tuple[list[str], list[list[str]]]:
     columns = plan.study.columns
     rows = []
     for row in plan.rows:
-        cells = [_cell(cell_numbers(plan, store, row, name), column) for name, column in columns.items()]
+        looks = [_look(plan.study.rows[row], column) for column in columns.values()]
+        cells = [_cell(cell_numbers(plan, store, row, name), *look) for name, look in zip(columns, looks, strict=True)]
         paper = plan.study.paper.get(row, (None,) * len(cells))
         shown = [text if number is None else f"{text} ({number:g})" for text, number in zip(cells, paper, strict=True)]
         rows.append([row, *shown])
@@ -93,13 +94,19 @@ def study_markdown(plan: Plan, store: Store) -> str:
     return f"{plan.study.title}\n\n{markdown_table(*table_rows(plan, store))}\n\n{text}\n"
 
 
-def _cell(numbers: list[float | None] | None, column: Column) -> str:
+def _look(row: Row, column: Column) -> tuple[bool, int]:
+    """Say whether a cell is in percent, and its digits after the point."""
+    percent = column.percent if row.percent is None else row.percent
+    return percent, column.digits if row.digits is None else row.digits
+
+
+def _cell(numbers: list[float | None] | None, percent: bool, digits: int) -> str:
     if numbers is None:
         return "not run"
-    known = [number * (100 if column.percent else 1) for number in numbers if number is not None]
+    known = [number * (100 if percent else 1) for number in numbers if number is not None]
     if not known:
         return "missing"
-    text = f"{np.mean(known):.{column.digits}f}"
+    text = f"{np.mean(known):.{digits}f}"
     if len(known) > 1:
-        text += f" ± {np.std(known, ddof=1):.{column.digits}f}"
+        text += f" ± {np.std(known, ddof=1):.{digits}f}"
     return text if len(known) == len(numbers) else f"{text} [{len(known)} of {len(numbers)} seeds]"

@@ -31,16 +31,21 @@ def missing_tasks(results: Sequence[Result], store: Store) -> list[Task]:
         for run in untrained:
             log = store.runs / f"{run.name}-{run.digest}.log"
             tasks[f"train {run.name}"] = Task(
-                f"train {run.name}", partial(training_command, run, store), log, store.trained(run).touch
+                f"train {run.name}", partial(training_command, run, store), log, partial(store.finish, run), run.minutes
             )
         tasks[f"evaluate {result.name}"] = Task(
             f"evaluate {result.name}",
             partial(evaluation_command, result, store),
             store.runs / f"{result.name}-{result.digest}-evaluation.log",
-            partial(store.keep, result),
+            partial(_keep, store, result),
+            result.minutes,
             frozenset(f"train {run.name}" for run in untrained),
         )
     return list(tasks.values())
+
+
+def _keep(store: Store, result: Result, seconds: float) -> None:  # noqa: ARG001 (its results.json tells them)
+    store.keep(result)
 
 
 def training_command(training: Training, store: Store) -> list[str]:

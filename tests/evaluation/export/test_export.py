@@ -13,6 +13,7 @@ from made_up_images import SHAPE
 from made_up_training import make_classifier
 from terminal import Terminal
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from l2nnn_lightning import L2NNNClassifier
 from l2nnn_lightning.__main__ import main
@@ -25,8 +26,7 @@ from l2nnn_lightning.evaluation.export.graph import (
     write_onnx,
 )
 from l2nnn_lightning.models import TemplateNet
-from l2nnn_lightning.nn import NormPool2d
-from l2nnn_lightning.nn.normalization import BoundedScaling
+from l2nnn_lightning.nn import BatchScaling, BoundedScaling, NormPool2d, Residual, SubtractSubsetMeans, UnitSlope
 from l2nnn_lightning.training.checkpoints import Checkpoint
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import CrossEntropy
@@ -60,10 +60,12 @@ def test_a_program_needs_none_of_our_code_and_agrees(checkpoint: str, tmp_path: 
     assert card["largest_differences"]["logits"] <= 1e-5
 
 
-@pytest.mark.parametrize("pooling", ["norm", "unshuffle"])
-def test_onnx_with_pooling_and_pairwise_radii(tmp_path: Path, pooling: str) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"pooling": "unshuffle"}, {"norm_order": 3.0, "activation": "two_sided_sigmoid", "dropout": 0.5}]
+)
+def test_onnx_with_pooling_and_pairwise_radii(tmp_path: Path, options: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime")
-    classifier = make_classifier(channels=[4], dense=[4], certificate="pairwise", hard=True, pooling=pooling)
+    classifier = make_classifier(channels=[4], dense=[4], certificate="pairwise", hard=True, **options)
     certified = classifier.certified()
     path = tmp_path / "model.onnx"
     write_onnx(CertifiedNetwork(certified), random_images(SHAPE, 2, seed=0), path)
@@ -83,18 +85,21 @@ class _Pieces(nn.Module):
         super().__init__()
         self.pool, self.scale = NormPool2d(3, 2, 1), BoundedScaling(2)
         self.scale.raw.data = torch.tensor([0.5, -2.0])
+        branch = nn.Sequential(nn.Conv2d(1, 2, 1), SubtractSubsetMeans(2, [[0]]), BatchScaling(2), UnitSlope(F.silu, 2))
+        self.block = Residual(branch, "channel", channels=(1, 2), added=1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         below = torch.nextafter(image, torch.zeros_like(image))
-        return self.pool(image), self.scale(image), below, image.amax()
+        return self.pool(image), self.scale(image), below, torch.stack((self.block(image).sum(), image.amax()))
 
 
 def test_onnx_translations_of_our_own(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     image = torch.rand(2, 2, 7, 7) * 3
     image[0, 0, 0] = torch.tensor([2.0**-e for e in range(7)])
-    write_onnx(_Pieces().eval(), image, tmp_path / "pieces.onnx")  # type: ignore[arg-type]
-    pooled, scaled, below, largest = (part.numpy() for part in run_onnx(tmp_path / "pieces.onnx", image))
+    pieces = _Pieces().eval()
+    write_onnx(pieces, image, tmp_path / "pieces.onnx")  # type: ignore[arg-type]
+    pooled, scaled, below, (whole, largest) = (part.numpy() for part in run_onnx(tmp_path / "pieces.onnx", image))
     x = image.numpy()
     # By hand: overlapping windows of a zero-padded map, each entry in at most four of them.
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
@@ -103,6 +108,7 @@ def test_onnx_translations_of_our_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(scaled, x * np.array([0.25, -1.0], np.float32).reshape(1, 2, 1, 1), rtol=1e-6)
     np.testing.assert_array_equal(below, np.nextafter(x, np.float32(0)))
     assert largest == x.max()
+    np.testing.assert_allclose(whole, float(pieces.block(image).sum()), rtol=1e-5)
 
 
 def test_a_soft_network_exports_a_radius_of_zero_and_says_so(tmp_path: Path, terminal: Terminal) -> None:

@@ -14,6 +14,7 @@ from terminal import Terminal
 from l2nnn_lightning.__main__ import evaluate, train
 from l2nnn_lightning.experiments.study import schedule
 from l2nnn_lightning.experiments.study.schedule import Task
+from l2nnn_lightning.training.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The dirpath has changed")
 
@@ -30,7 +31,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             python, flag, code, *args = task.command()
             assert (python, flag) == (sys.executable, "-c")
             if {"train": train, "evaluate": evaluate}[re.findall(r"(\w+)\(\)\)$", code)[0]](args) == 0:
-                task.finish()
+                task.finish(1.0)
             else:
                 failed.append(task.name)
         return failed
@@ -73,6 +74,33 @@ def test_study_runs_what_is_missing_and_fills_the_table(
     assert study(options(folder, "--table")) == 0
     assert "| 50% | missing | missing |" in terminal.read()[0]
     assert len(started) == 2
+
+
+def test_study_that_is_killed_goes_on_where_it_was(
+    images: Path, tmp_path: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, terminal: Terminal
+) -> None:
+    methods = {"L2NNN": {"config": "models/tiny.yaml", "minutes": {"cpu": 6}}, "tuned": {"config": "models/tiny.yaml"}}
+    methods["tuned"]["rows"] = []  # type: ignore[assignment]
+    tiers = {key: {"note": key, "minutes": "1", "seeds": [3]} for key in ("cpu", "gpu")}
+    changes = {"methods": methods, "tiers": tiers, "rows": {"0%": {"train": {"trainer.max_epochs": 3}}}, "paper": {}}
+    changes |= {"columns": {"acc": {"method": "L2NNN", "value": "accuracy"}}, "figure": None}
+    folder = write_study(tmp_path / "studies", images, **changes)
+    begun: list[int] = []
+
+    def begin(model: Classifier) -> None:
+        begun.append(model.current_epoch)
+        if begun == [0, 1]:
+            raise SystemExit(137)
+
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", begin)
+    with pytest.raises(SystemExit):
+        study(options(folder))
+    assert terminal.read()[0].startswith("2 runs: about ")
+    assert not list(Path("results").rglob("*.json"))
+    assert study(options(folder)) == 0
+    assert begun == [0, 1, 1, 2]  # the first epoch is not trained again
+    assert started == ["train l2nnn-0-s3", "train l2nnn-0-s3", "evaluate l2nnn-0-s3"]
+    assert [path.name for path in Path("results").rglob("*.json")] == ["l2nnn-0-s3.json"]
 
 
 def test_failed_run_gives_exit_code_1_and_stays_missing(

@@ -111,7 +111,7 @@ def test_file_that_is_no_study_is_refused(tmp_path: Path, changes: dict[str, Any
 @pytest.mark.parametrize("name", study_names(STUDIES))
 def test_studies_of_the_project_can_be_planned(name: str) -> None:
     study = read_study(name, STUDIES)
-    assert {"cpu", "gpu"} <= set(study.tiers)
+    assert "cpu" in study.tiers
     for tier in study.tiers:
         plan = make_plan(study, tier)
         assert plan.results

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,13 @@ from l2nnn_lightning.experiments.study.schedule import Task, run_tasks
 
 def task(folder: Path, name: str, code: str, *needs: str) -> Task:
     command = [sys.executable, "-c", code]
-    return Task(name, lambda: command, folder / f"{name}.log", (folder / f"{name}.finished").touch, frozenset(needs))
+    return Task(
+        name,
+        lambda: command,
+        folder / f"{name}.log",
+        lambda _: (folder / f"{name}.finished").touch(),
+        needs=frozenset(needs),
+    )
 
 
 def test_tasks_wait_for_what_they_need(tmp_path: Path) -> None:
@@ -67,3 +74,34 @@ def test_signal_ends_what_runs_and_starts_nothing_more(tmp_path: Path, number: s
             os.kill(int(log.read_text()), 0)
     assert not (tmp_path / "c.log").exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot ask for it")
+def test_what_runs_ends_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    """Its orphans would go on in folders that the study, started again, trains in."""
+    code = f"""
+import sys
+from pathlib import Path
+from l2nnn_lightning.experiments.study.schedule import Task, run_tasks
+child = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
+run_tasks([Task("a", lambda: child, Path({str(tmp_path / "a.log")!r}), lambda _: None)], 1, lambda _: None)
+"""
+    study = subprocess.Popen([sys.executable, "-c", code])
+    log = tmp_path / "a.log"
+    while not (log.is_file() and log.read_text().endswith("\n")):
+        assert study.poll() is None
+        time.sleep(0.01)
+    study.kill()
+    study.wait()
+    child = int(log.read_text())
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        # Ended, it waits for whoever takes in orphans to ask how.
+        if "Z" in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]:
+            return
+        time.sleep(0.01)
+    pytest.fail("the task outlived its study")

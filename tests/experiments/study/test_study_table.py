@@ -1,11 +1,15 @@
 """The table from stored results: means by hand, the best variant by held-out images, and nothing guessed."""
 
 import json
+from pathlib import Path
 
-from made_up_study import result, write_result
+import pytest
+from made_up_study import result, write_result, write_study
 
-from l2nnn_lightning.experiments.study.draw import draw_curves
-from l2nnn_lightning.experiments.study.plan import Plan
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.experiments.study.draw import draw_bins, draw_curves
+from l2nnn_lightning.experiments.study.plan import Plan, make_plan
+from l2nnn_lightning.experiments.study.read import read_study
 from l2nnn_lightning.experiments.study.store import Store
 from l2nnn_lightning.experiments.study.table import look_up, study_markdown, table_rows
 
@@ -64,8 +68,39 @@ def test_numbers_are_found_by_key_and_by_attack() -> None:
     }
     assert look_up(results, "certified/1.58") == 0.25
     assert look_up(results, {"attack": "cw", "max_iter": 1000}) == 0.1
+    assert look_up({"by_gap": {"bins": [{"cw@10": 0.1}, {"cw@10": 0.2}]}}, "by_gap/bins/1/cw@10") == 0.2
+    both = {"attacks": [{"name": name, "accuracy": 0.5} for name in ("cw", "cw_linf")]}
+    assert look_up(both, {"attack": "cw"}) == 0.5
+    assert look_up({"bins": []}, "bins/0") is None
     for absent in ("hybrid/accuracy", "gap_mean", "certified", {"attack": "cw"}, {"attack": "cw", "max_iter": 5}):
         assert look_up(results, absent) is None
+
+
+def test_bins_of_several_models_are_drawn_beside_each_other(tmp_path: Path) -> None:
+    rows = {"cw": {"value": {"attack": "cw", "max_iter": 10}, "evaluate": {"attacks": "cw", "max_iter": "10"}}}
+    columns = {name: {"method": name} for name in ("L2NNN", "tuned")}
+    trained = {"L2NNN": {"model.objective.v": 1.0}, "tuned": {"model.objective.v": 2.0}}
+    methods = {name: {"config": "models/tiny.yaml", "train": train} for name, train in trained.items()}
+    changes = {"rows": rows, "columns": columns, "methods": methods, "paper": {}, "figure": None}
+    tiers = {"cpu": {"note": "", "minutes": "", "seeds": [0]}}
+    bins = {"row": "cw", "columns": ["L2NNN", "tuned"]}
+    folder = write_study(tmp_path / "studies", tmp_path, tiers=tiers, bins=bins, **changes)
+    plan = make_plan(read_study("table0", folder), "cpu")
+    store = Store(plan, tmp_path / "results", tmp_path / "runs")
+    assert draw_bins(plan, store) is None
+    for name, robust in (("l2nnn-s0-cw", [0.9, 0.4]), ("tuned-s0-cw", [0.5, 0.5])):
+        run = result(plan, name)
+        values = {"by_gap": {"bins": [{"accuracy": 1.0, "cw": share} for share in robust]}}
+        path = store.folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values | {"study": {"digest": run.digest}}))
+    figure = draw_bins(plan, store)
+    assert figure is not None
+    lines = {str(line.get_label()): line.get_ydata().tolist() for line in figure.axes[0].lines}
+    assert lines["L2NNN, under cw"] == [90.0, 40.0]
+    assert lines["tuned, natural"] == [100.0, 100.0]
+    with pytest.raises(UserError, match="bins needs a row that shows an attack"):
+        read_study("table0", write_study(tmp_path / "bad", tmp_path, tiers=tiers, bins={"row": "x"}, **changes))
 
 
 def test_figures_draw_what_is_stored(plan: Plan, store: Store) -> None:
