@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from l2nnn_lightning.nn.layouts import Layout
 from l2nnn_lightning.nn.parametrization import nonexpansive_layers, raw_weight
-from l2nnn_lightning.nn.shift import Mixer
 
 __all__ = ["dirac_", "orthogonal_", "principal_"]
 
@@ -89,7 +88,7 @@ def _vectors(layer: nn.Module, layout: Layout, x: Tensor, label: int) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         return patches.mT.flatten(0, 1)
-    if isinstance(layer, Mixer):
+    if x.dim() == 4:  # a mixer's maps
         return x.movedim(1, -1).flatten(0, -2)
     if layout.groups > 1 and x.dim() == 3:
         return x[:, label]

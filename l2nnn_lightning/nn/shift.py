@@ -109,18 +109,18 @@ class OnShare(nn.Module):
     The parts do not overlap, so it is nonexpansive if the activation is.
 
     Args:
-        activation: a map of the channels, which it finds in dimension 0.
+        module: the activation, a map of the channels, which it finds in dimension 0.
         channels: how many of the **last** channels it sees: those that :class:`Shift` leaves in place.
 
     Shape:
         (B, C, H, W) -> (B, C', H, W), with C' - C the channels that the activation adds.
     """
 
-    def __init__(self, activation: nn.Module, channels: int) -> None:
+    def __init__(self, module: nn.Module, channels: int) -> None:
         super().__init__()
         if channels < 0:
             raise ValueError(f"an activation sees no fewer than 0 channels, got {channels}")
-        self.activation, self.channels = activation, channels
+        self.module, self.channels = module, channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation."""
@@ -128,7 +128,7 @@ class OnShare(nn.Module):
         if kept < 0:
             raise ValueError(f"the activation sees {self.channels} channels, but there are {x.shape[1]}")
         rest, seen = torch.split(x.movedim(0, -1), [kept, self.channels])
-        return torch.cat((rest, self.activation(seen))).movedim(-1, 0)
+        return torch.cat((rest, self.module(seen))).movedim(-1, 0)
 
 
 class Absolute(nn.Module):

@@ -1,6 +1,7 @@
 """Fine-tuning: a training that starts from the weights of another one."""
 
 from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
@@ -33,10 +34,9 @@ class StartFrom(pl.Callback):
         """Copy the weights, on every process alike."""
         if trainer.ckpt_path is not None:
             return
-        assert isinstance(pl_module, Classifier)
         other = Checkpoint.read(self.checkpoint).classifier()
         try:
-            pl_module.network.load_state_dict(other.network.state_dict())
+            cast(Classifier, pl_module).network.load_state_dict(other.network.state_dict())
         except RuntimeError as error:
             raise UserError(
                 f"{self.checkpoint} holds another network than the config: start from one with the same options"
