@@ -68,7 +68,7 @@ def test_no_imports_run_in_a_circle() -> None:
 
 
 def test_rooms_and_files_stay_small() -> None:
-    entries = {path.name for path in PACKAGE.iterdir()} - {"pretrained", "__pycache__"}
+    entries = {path.name for path in PACKAGE.iterdir()} - {"pretrained", "py.typed", "__pycache__"}
     assert len(entries) <= 9, entries
     files = [path for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")]
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}

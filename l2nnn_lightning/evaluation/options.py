@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from l2nnn_lightning.evaluation.arguments import at_least, parse_options
+from l2nnn_lightning.training.arguments import program
 
 __all__ = ["dashboard_options", "evaluate_options", "export_options", "predict_options"]
 
@@ -181,8 +182,7 @@ class DashboardOptions:
 
 
 # What reads each command line: from its arguments to its options, or an ArgumentError.
-_PROG = "python -m l2nnn_lightning"
-evaluate_options = partial(parse_options, EvaluateOptions, prog="evaluate.py")
-predict_options = partial(parse_options, PredictOptions, prog=f"{_PROG} predict", positional={"images": "+"})
-export_options = partial(parse_options, ExportOptions, prog=f"{_PROG} export")
-dashboard_options = partial(parse_options, DashboardOptions, prog=f"{_PROG} dashboard")
+evaluate_options = partial(parse_options, EvaluateOptions, prog=program("evaluate"))
+predict_options = partial(parse_options, PredictOptions, prog=program("predict"), positional={"images": "+"})
+export_options = partial(parse_options, ExportOptions, prog=program("export"))
+dashboard_options = partial(parse_options, DashboardOptions, prog=program("dashboard"))

@@ -19,10 +19,18 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from l2nnn_lightning.data import DATAMODULES, ImageDataModule
 from l2nnn_lightning.data.errors import LostProcessError, UserError
-from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values, with_plain_values
+from l2nnn_lightning.training.arguments import (
+    MOVED,
+    check_arguments,
+    configs_first,
+    option_values,
+    program,
+    with_plain_values,
+)
 from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint, best_metrics
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.training.configs import DEFAULT_CONFIG, find_config
 from l2nnn_lightning.training.explain import explain
 from l2nnn_lightning.training.factories import describe
 from l2nnn_lightning.training.quiet import silence
@@ -52,11 +60,11 @@ def run_training(args: Sequence[str]) -> None:
     """
     check_arguments(args)
     args = list(args[1:] if args[:1] == ["fit"] else args)
-    args = with_plain_values(args, {name: kind.__name__ for name, kind in DATAMODULES.items()})
+    args = configs_first(with_plain_values(args, {name: kind.__name__ for name, kind in DATAMODULES.items()}))
     configs = option_values(args, "--config", "-c")
     if not configs and not {"-h", "--help"} & set(args):
         configs = [_default_config(args)]
-        args = ["--config", configs[0], *args]
+        args = [f"--config={configs[0]}", *args]
     args = _with_classes(args, [_read_model(Path(config)) for config in configs])
     silence()
     with _before_work():
@@ -99,7 +107,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={"exit_on_error": False, "prog": "train.py", "allow_abbrev": False},
+            parser_kwargs={"exit_on_error": False, "prog": program("train"), "allow_abbrev": False},
             trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, **quiet},
         )
 
@@ -183,7 +191,7 @@ def _before_work() -> Iterator[None]:
 
 def _fit(cli: TrainCLI) -> None:
     """Train; say what to do next if the training is stopped, or another process is gone."""
-    last = cli.run_folder / "checkpoints" / "last.ckpt"
+    last, again = cli.run_folder / "checkpoints" / "last.ckpt", program("train").replace("train.py", "python train.py")
 
     def resume(how: str) -> str:
         return f"resume with{how} --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
@@ -192,7 +200,7 @@ def _fit(cli: TrainCLI) -> None:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     except SystemExit as stop:
         if cli.trainer.is_global_zero:
-            print(f"stopped; run folder: {cli.run_folder}; {resume(': python train.py')}", file=sys.stderr)
+            print(f"stopped; run folder: {cli.run_folder}; {resume(f': {again}')}", file=sys.stderr)
         # Lightning ends with 1 after Ctrl-C.
         raise SystemExit(130 if stop.code == 1 else stop.code or 143) from None
     except MisconfigurationException as error:
@@ -207,9 +215,7 @@ def _fit(cli: TrainCLI) -> None:
 
 
 def _read_model(path: Path) -> dict[str, Any]:
-    """Return a config's part on the model; refuse one that is not there, or sets options where they no longer are."""
-    if not path.is_file():
-        raise UserError(f"there is no config {path}: see the folder configs/")
+    """Return a config's part on the model; refuse one that sets options where they no longer are."""
     try:
         model = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
         options = dict(model.get("init_args") or {})
@@ -248,7 +254,7 @@ def _default_config(args: Sequence[str]) -> str:
     """A resumed run goes on with its own config; otherwise the one that works offline."""
     checkpoints = option_values(args, "--ckpt_path")
     if not checkpoints:
-        return DEFAULT_CONFIG
+        return find_config(DEFAULT_CONFIG)
     Checkpoint.read(checkpoints[0])
     folder = run_folder_of(checkpoints[0])
     if folder is None or not (folder / "config.yaml").is_file():

@@ -9,11 +9,13 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from l2nnn_lightning.evaluation.arguments import parse_options
+from l2nnn_lightning.training.arguments import program
+from l2nnn_lightning.training.configs import config_folder
 
 __all__ = ["STUDIES", "StudyOptions", "run_study"]
 
 #: The folder of the studies that come with the project.
-STUDIES = Path(__file__).parents[3] / "configs" / "study"
+STUDIES = config_folder() / "study"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def run_study(args: Sequence[str]) -> None:
         ArgumentError, UserError: for bad input, in one line.
         FailedWorkError: if a run failed; all others have been run then.
     """
-    options = parse_options(StudyOptions, args, "python -m l2nnn_lightning study", {"name": "?"})
+    options = parse_options(StudyOptions, args, program("study"), {"name": "?"})
     # Only now, since they need torch.
     from l2nnn_lightning.data.errors import FailedWorkError, UserError
     from l2nnn_lightning.experiments.study.plan import make_plan
