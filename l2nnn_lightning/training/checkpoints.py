@@ -202,16 +202,19 @@ def pretrained_path(name: str) -> Path | None:
     return PRETRAINED / f"{name}{SUFFIX}" if name in pretrained_names() else None
 
 
-def load_pretrained(name: str) -> Classifier:
-    """Load one of :func:`pretrained_names`, in evaluation mode on the CPU.
+def load_pretrained(name: str | Path) -> Classifier:
+    """Load one of :func:`pretrained_names`, or a file that ``export`` wrote, in evaluation mode on the CPU.
+
+    Args:
+        name: its name, or the path of a ``.safetensors`` file with its card beside it, or of a checkpoint.
 
     Raises:
         UserError: if there is none of this name, or its file is damaged.
     """
-    path = pretrained_path(name)
-    if path is None:
+    path = pretrained_path(str(name))
+    if path is None and not Path(name).suffix and not Path(name).exists():
         raise UserError(f"there is no pretrained classifier {name!r}: choose from {', '.join(pretrained_names())}")
-    return Checkpoint.read(path).classifier()
+    return Checkpoint.read(path or name).classifier()
 
 
 def write_weights(path: Path, checkpoint: Mapping[str, Any], dtype: torch.dtype) -> None:
