@@ -40,7 +40,8 @@ class EvaluateOptions:
         fallback: the hybrid model: this checkpoint answers where the gap is below --threshold
         threshold: the smallest gap that is not delegated to --fallback (default: 1.0)
         noisy: measure the (noisy) training labels too: all, clean and changed ones
-        output: the folder to write (default: evaluation/ in the run folder)
+        output: the folder to write (default: evaluation/ in the run folder); an earlier evaluation there is kept beside
+            it, by number; attacks that were cut short go on where they stopped
         batch_size: images at once (default: 100 on a CPU, 500 elsewhere)
         device: cpu, cuda or mps (default: the best there is)
         processes: share the work among N processes on the CPU; or use torchrun

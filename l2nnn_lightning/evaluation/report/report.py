@@ -40,8 +40,7 @@ def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str
     """Check the records, then write ``results.json``, ``records.csv``, ``report.md`` and ``figures/*.png``.
 
     Nothing is written before the certificates have been held against the attacks. ``results.json`` is written last,
-    so that where it exists the rest does too; its content is returned. The folder is created where it is missing, and
-    an earlier evaluation there is replaced.
+    so that where it exists the rest does too; its content is returned. The folder is created where it is missing.
 
     Raises:
         CertificateViolation: if an L2 attack changed a label inside its certified radius.
