@@ -88,6 +88,13 @@ def test_the_package_alone_imports_nothing_of_it() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60, cwd=ROOT) == "\n"
 
 
+def test_the_package_shows_its_public_names() -> None:
+    import l2nnn_lightning
+
+    assert dir(l2nnn_lightning) == ["L2NNNClassifier", "OrdinaryClassifier", "__version__", "load_pretrained"]
+    assert all(hasattr(l2nnn_lightning, name) for name in dir(l2nnn_lightning))
+
+
 #: Command lines that need nothing but the standard library and jsonargparse, with their exit codes.
 LIGHT = [
     (["--version"], 0),

@@ -40,6 +40,13 @@ def fit(
         return f"resume with{how} --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
 
     try:
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the run folder {folder} cannot be made ({error.strerror}): choose another --run_dir"
+        ) from error
+    try:
         trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:
         if trainer.is_global_zero:

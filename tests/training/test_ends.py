@@ -11,8 +11,8 @@ from made_up_images import part, write_config
 from run_files import ELSEWHERE, snapshot
 from terminal import Terminal
 
-from l2nnn_lightning import L2NNNClassifier
-from l2nnn_lightning.__main__ import train
+from l2nnn_lightning import L2NNNClassifier, load_pretrained
+from l2nnn_lightning.__main__ import main, train
 
 pytestmark = ELSEWHERE
 
@@ -107,11 +107,19 @@ def test_a_full_disk_is_one_line_and_leaves_whole_checkpoints(images: Path, tmp_
 
 
 def test_what_export_wrote_is_loaded_from_python(finished: Path, tmp_path: Path) -> None:
-    from l2nnn_lightning import load_pretrained
-    from l2nnn_lightning.__main__ import main
-
     checkpoint, file = finished / "checkpoints" / "last.ckpt", tmp_path / "net.safetensors"
     assert main(["export", "--ckpt_path", str(checkpoint), "--format", "safetensors", "--output", str(file)]) == 0
     images = torch.rand(5, 1, 6, 6)
     ours, theirs = L2NNNClassifier.load_from_checkpoint(checkpoint).eval(), load_pretrained(file)
     torch.testing.assert_close(theirs.certify(images).radius, ours.certify(images).radius, rtol=0, atol=0)
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(images: Path, tmp_path: Path, terminal: Terminal) -> None:
+    config = write_config(tmp_path / "a.yaml", images)
+    said = terminal.error_line(train, "--config", config, "--run_dir", "/proc/none/run")
+    assert "the run folder /proc/none/run cannot be made (No such file or directory): choose another" in said
+
+
+@pytest.mark.parametrize("command", ["predict --ckpt_path mnist_l2nnn /nope", "evaluate --ckpt_path /nope"])
+def test_a_missing_file_is_called_missing(tmp_path: Path, terminal: Terminal, command: str) -> None:
+    assert re.match(r"error: there is no (file|checkpoint) /nope", terminal.error_line(main, *command.split()))

@@ -82,6 +82,7 @@ def in_run_folder(ckpt_path: str) -> Path:
     """Find the run folder of a checkpoint, to write in."""
     folder = run_folder_of(ckpt_path)
     if folder is None:
+        Checkpoint.read(ckpt_path)  # says what is wrong with it, before where it is
         raise UserError(f"{ckpt_path} is in no run folder: say where to write with --output")
     return folder
 
