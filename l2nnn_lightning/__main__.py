@@ -36,7 +36,8 @@ _COMMANDS = {
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
     "demo": ("", "experiments.demo:run_demo", "train on embedded digits and evaluate"),
-    "study": ("", "experiments.study.run:run_study", "the paper's tables"),
+    "compare": ("", "experiments.compare:run_compare", "evaluated runs side by side, and the Pareto front"),
+    "study": ("", "experiments.study.run:run_study", "the paper's tables; study sweep: your own combinations"),
     "benchmark": ("", "experiments.benchmark.run:run_benchmark", "what things cost, as ratios"),
     "dashboard": (
         "evaluation.options:dashboard_options",

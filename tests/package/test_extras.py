@@ -23,3 +23,12 @@ def test_without_wandb_its_commands_say_how_to_get_it(
     assert said in terminal.error_line(evaluate, "--ckpt_path", str(finished / "checkpoints/last.ckpt"), "--wandb")
     assert "wandb_workspaces is not installed" in terminal.error_line(main, "dashboard", "--json", "a.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml"]
+
+
+def test_tensorboard_logs_into_the_run_folder(images: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    options = ["--config", write_config(tmp_path / "a.yaml", images), "--config", "logger/tensorboard"]
+    assert train([*options, "--run_dir", "run"]) == 0
+    events = accumulator.EventAccumulator("run/tensorboard").Reload()
+    assert {"train/loss", "val/accuracy", "val/radius_mean"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("val/accuracy")) == 4

@@ -9,6 +9,7 @@ import pytest
 from made_up_images import write_config
 from run_files import ELSEWHERE
 from screen import run_in_terminal, screen_of
+from terminal import Terminal
 
 from l2nnn_lightning.__main__ import train
 
@@ -57,3 +58,9 @@ def test_every_epochs_line_stays_in_a_terminal(
     assert [("soft" in line, "hard" in line) for line in epochs] == [(True, False)] * 2 + [(False, True)] * 2
     assert sum(line.startswith("Switched to hard scaling after epoch 2, step ") for line in lines) == 1
     assert lines[-1] == "run folder: run"
+
+
+def test_accuracy_on_noisy_held_out_labels_is_called_so(images: Path, tmp_path: Path, terminal: Terminal) -> None:
+    config = write_config(tmp_path / "a.yaml", images)
+    assert train(["--config", config, "--data.label_noise", "0.5", "--trainer.max_epochs", "1"]) == 0
+    assert "  noisy val accuracy " in terminal.read()[1]

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import ImageDataModule, ImageSet
 from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["Banner", "EpochBar", "EpochLines", "epoch_name"]
@@ -138,11 +138,16 @@ class EpochLines(pl.Callback):
         is_hard = bool(metrics.get("val/hard", self._was_hard))
         mode = ["hard" if is_hard else "soft"] if pl_module.network.can_prove else []
         seconds = f"{time.perf_counter() - self._started:.1f} s"
+        noisy = {"val/accuracy": "noisy "} if _is_noisy(trainer) else {}
         full, short = (
             "  ".join(
                 [
                     epoch_name(trainer),
-                    *(f"{words[place]} {float(metrics[key]):{words[2]}}" for key, *words in _LINE if key in metrics),
+                    *(
+                        f"{noisy.get(key, '')}{words[place]} {float(metrics[key]):{words[2]}}"
+                        for key, *words in _LINE
+                        if key in metrics
+                    ),
                     *mode,
                     seconds,
                 ]
@@ -160,3 +165,9 @@ def _data(data: ImageDataModule) -> str:
         "" if held is None else f", {len(held):,} held out"
     )
     return f"{data.name}, {sizes}, {shape}, {data.num_labels} labels"
+
+
+def _is_noisy(trainer: pl.Trainer) -> bool:
+    """Tell whether held-out images have wrong labels: their accuracy is not that on clean ones."""
+    held: ImageSet | None = getattr(getattr(trainer, "datamodule", None), "val_set", None)
+    return held is not None and not bool((held.labels == held.clean_labels).all())
