@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from l2nnn_lightning import __main__ as commands
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import DATAMODULES, ImageDataModule
 from l2nnn_lightning.evaluation.options import DashboardOptions, EvaluateOptions, ExportOptions, PredictOptions
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.experiments.study.run import StudyOptions
@@ -128,7 +128,7 @@ def test_classes_are_there(path: Path) -> None:
     if path.suffix == ".md":
         code = " ".join(re.findall(r"`([^`\n]+)`", text))
         named |= set(re.findall(r"(?<![\w./])([A-Z]\w*[a-z]\w*[A-Z]\w*)\b", code))
-    known = DEFINED | set(re.findall(r"class (\w+)", text)) | ELSEWHERE | set(l2nnn_lightning.data.DATAMODULES)
+    known = DEFINED | set(re.findall(r"class (\w+)", text)) | ELSEWHERE | set(DATAMODULES)
     assert named <= known
 
 

@@ -111,7 +111,7 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
         track_evaluation(tracked, results, evaluation)
     console = Console(highlight=False)
     console.print(rich_table(f"what {options.ckpt_path} proves", *summary_rows(results)))
-    console.print(f"report: {output / 'report.md'}", soft_wrap=True)
+    console.print(f"report: {output / 'report.md'}, to look through: {output / 'report.html'}", soft_wrap=True)
     return results
 
 
