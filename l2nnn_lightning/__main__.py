@@ -1,4 +1,4 @@
-"""``python -m l2nnn_lightning COMMAND``: every command, and bad input as one line. Nothing heavy is imported here."""
+"""``l2nnn COMMAND``: every command, and bad input as one line. Nothing heavy is imported here."""
 
 import difflib
 import os
@@ -11,6 +11,7 @@ from typing import Any
 
 from l2nnn_lightning import __version__
 from l2nnn_lightning.evaluation.arguments import one_line
+from l2nnn_lightning.training.arguments import program
 from l2nnn_lightning.training.heap import keep_freed_memory
 
 __all__ = ["evaluate", "main", "run", "train"]
@@ -35,7 +36,8 @@ _COMMANDS = {
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
     "demo": ("", "experiments.demo:run_demo", "train on embedded digits and evaluate"),
-    "study": ("", "experiments.study.run:run_study", "the paper's tables"),
+    "compare": ("", "experiments.compare:run_compare", "evaluated runs side by side, and the Pareto front"),
+    "study": ("", "experiments.study.run:run_study", "the paper's tables; study sweep: your own combinations"),
     "benchmark": ("", "experiments.benchmark.run:run_benchmark", "what things cost, as ratios"),
     "dashboard": (
         "evaluation.options:dashboard_options",
@@ -55,8 +57,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         width = max(map(len, _COMMANDS))
         lines = [f"  {name:<{width}}  {what}" for name, (_, _, what) in _COMMANDS.items()]
-        usage = "usage: python -m l2nnn_lightning COMMAND [options]"
-        print(usage, "", *lines, "", "COMMAND --help: its options", sep="\n")
+        usage = f"usage: {program('COMMAND')} [options]"
+        print(usage, "", *lines, "", "COMMAND --help: its options; --version", sep="\n")
         return 0 if given else 2
     if given[0] not in _COMMANDS:
         nearest = difflib.get_close_matches(given[0], _COMMANDS, n=1)

@@ -68,7 +68,7 @@ def test_no_imports_run_in_a_circle() -> None:
 
 
 def test_rooms_and_files_stay_small() -> None:
-    entries = {path.name for path in PACKAGE.iterdir()} - {"pretrained", "__pycache__"}
+    entries = {path.name for path in PACKAGE.iterdir()} - {"pretrained", "py.typed", "__pycache__"}
     assert len(entries) <= 9, entries
     files = [path for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")]
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
@@ -86,6 +86,13 @@ def test_our_own_classes_are_asked_and_not_told_apart() -> None:
 def test_the_package_alone_imports_nothing_of_it() -> None:
     code = "import sys, l2nnn_lightning; print(*(name for name in sys.modules if name.startswith('l2nnn_lightning.')))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60, cwd=ROOT) == "\n"
+
+
+def test_the_package_shows_its_public_names() -> None:
+    import l2nnn_lightning
+
+    assert dir(l2nnn_lightning) == ["L2NNNClassifier", "OrdinaryClassifier", "__version__", "load_pretrained"]
+    assert all(hasattr(l2nnn_lightning, name) for name in dir(l2nnn_lightning))
 
 
 #: Command lines that need nothing but the standard library and jsonargparse, with their exit codes.

@@ -16,10 +16,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-import l2nnn_lightning.data
-import l2nnn_lightning.models
 from l2nnn_lightning import __main__ as commands
-from l2nnn_lightning.data import ImageDataModule
+from l2nnn_lightning.data import DATAMODULES, ImageDataModule
 from l2nnn_lightning.evaluation.options import DashboardOptions, EvaluateOptions, ExportOptions, PredictOptions
 from l2nnn_lightning.experiments.benchmark.run import BenchmarkOptions
 from l2nnn_lightning.experiments.study.run import StudyOptions
@@ -86,7 +84,11 @@ def test_options_of_training_are_there(path: Path) -> None:
 
 @everywhere
 def test_options_of_other_commands_are_there(path: Path) -> None:
-    for command, rest in re.findall(r"(evaluate(?=\.py)|(?<=-m l2nnn_lightning )\w+)([^`|&#]*)", text_of(path)):
+    for command, rest in re.findall(
+        r"(evaluate(?=\.py)|(?<=-m l2nnn_lightning )\w+|(?<=^l2nnn )\w+|(?<=`l2nnn )\w+)([^`|&#]*)", text_of(path), re.M
+    ):
+        if command == "study" and " sweep" in rest:  # it takes those of a training, too
+            continue
         given = set(re.findall(r"(?<= --)\w+", rest.split("\n")[0]))
         assert given <= OPTIONS.get(command, given), command
 
@@ -106,7 +108,7 @@ def test_paths_and_commands_are_there(path: Path) -> None:
     whole = path.read_text(encoding="utf-8") if path.suffix == ".yaml" else text
     for name in set(re.findall(r"\bl2nnn_lightning(?:\.\w+)+", whole)):
         assert name_exists(name), name
-    for command in re.findall(r"-m l2nnn_lightning (\w+)", text):
+    for command in re.findall(r"(?:-m l2nnn_lightning|^l2nnn|`l2nnn) (\w+)", text, re.M):
         assert command in {*commands._COMMANDS, "COMMAND"}, command
     for named in set(re.findall(r"\b(?:configs|results|docs|notebooks|tests|l2nnn_lightning)/[\w./*-]*\w", text)):
         if PLACEHOLDERS.search(named):
@@ -126,7 +128,8 @@ def test_classes_are_there(path: Path) -> None:
     if path.suffix == ".md":
         code = " ".join(re.findall(r"`([^`\n]+)`", text))
         named |= set(re.findall(r"(?<![\w./])([A-Z]\w*[a-z]\w*[A-Z]\w*)\b", code))
-    assert named <= DEFINED | set(re.findall(r"class (\w+)", text)) | ELSEWHERE
+    known = DEFINED | set(re.findall(r"class (\w+)", text)) | ELSEWHERE | set(DATAMODULES)
+    assert named <= known
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -140,7 +143,7 @@ def test_headers_hold_no_figure_of_ours(path: Path) -> None:
 def test_the_hybrids_held_out_figures_are_those_stored() -> None:
     said = re.search(
         r"is ([\d.]+) for the paper's form and ([\d.]+) for the tighter bound \(([\d.]+) and ([\d.]+)%",
-        text_of(PAGES[0]),
+        text_of(ROOT / "docs" / "results.md"),
     )
     assert said is not None
     stored = [json.loads((ROOT / f"results/hybrid_held_out_{name}.json").read_text()) for name in ("l2nnn", "tight")]
@@ -195,16 +198,30 @@ def test_the_examples_train_and_are_attacked_and_measured(
     assert 0 <= results["mirrored"]["share"] < 0.5  # left becomes right
 
 
-def test_the_readmes_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readmes_snippets_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(encoding="utf-8"), re.S)
-    pretrained = l2nnn_lightning.load_pretrained("mnist_l2nnn")
-    assert isinstance(pretrained, Classifier)
-    monkeypatch.setattr(Classifier, "load_from_checkpoint", lambda _: pretrained)
     names: dict[str, Any] = {"images": torch.rand(3, 1, 28, 28)}
     for block in blocks:
         exec(block, names)
     assert names["radius"].shape == (3,)
     torch.testing.assert_close(names["plain"](names["images"]), names["net"].eval()(names["images"]))
+
+
+def test_the_readme_is_short_and_its_first_command_comes_first() -> None:
+    lines = PAGES[0].read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("make demo") for line in lines[:25])
+    (table,) = re.findall(r"^(?:\|.*\n)+", PAGES[0].read_text(encoding="utf-8"), re.M)
+    assert len(table.splitlines()) - 2 <= 8
+    assert len(arguments.HELP.splitlines()) <= 60
+
+
+def test_every_page_is_in_the_sites_list_and_every_link_of_readme_leads_somewhere() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES[2:] if page.name not in site] == []
+    links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", PAGES[0].read_text(encoding="utf-8"))
+    assert len(links) > 10
+    assert [link for pair in links for link in pair if link and not (ROOT / link).exists()] == []
 
 
 @pytest.mark.slow

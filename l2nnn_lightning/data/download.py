@@ -15,8 +15,11 @@ _TIMEOUT_S = 10.0  # of each connection and each read; without one, a firewall t
 
 
 def download(fetch: Callable[[], object], name: str, folder: Path) -> None:
-    """Call ``fetch`` with a timeout on the network; a UserError if the data set cannot be fetched or stored."""
-    timeout = socket.getdefaulttimeout()
+    """Call ``fetch`` with a timeout on the network; a UserError if the data set cannot be fetched or stored.
+
+    Folders that are empty then, and were not there before, are removed.
+    """
+    timeout, made = socket.getdefaulttimeout(), [place for place in (folder, *folder.parents) if not place.exists()]
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:
         # torchvision prints each address that it tries to stdout.
@@ -24,6 +27,9 @@ def download(fetch: Callable[[], object], name: str, folder: Path) -> None:
             fetch()
     except (OSError, RuntimeError, HTTPException) as error:
         # torchvision lists the addresses that it tried first and the reason last.
+        for place in made:
+            with contextlib.suppress(OSError):  # something was fetched
+                place.rmdir()
         reason = (str(error) or type(error).__name__).strip().splitlines()[-1]
         raise missing(name, folder, f" and could not be downloaded ({reason})") from error
     finally:

@@ -1,6 +1,8 @@
 """The errors that the command line turns into one line."""
 
-__all__ = ["FailedWorkError", "LostProcessError", "UserError"]
+from importlib.util import find_spec
+
+__all__ = ["FailedWorkError", "LostProcessError", "UserError", "need"]
 
 
 class UserError(ValueError):
@@ -13,3 +15,13 @@ class FailedWorkError(RuntimeError):
 
 class LostProcessError(FailedWorkError):
     """Another process of the same training is gone."""
+
+
+def need(module: str, extra: str) -> None:
+    """Refuse to go on without a module that an extra of the package brings, with a UserError that says how to get it.
+
+    Example:
+        >>> need("json", "none")
+    """
+    if find_spec(module) is None:
+        raise UserError(f"{module} is not installed: pip install {module}, or 'l2nnn-lightning[{extra}]'")

@@ -148,6 +148,8 @@ def decode(path: Path, channels: int, image_size: int | None) -> npt.NDArray[np.
             pixels = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}): repair it or remove it") from error
     return pixels.transpose(2, 0, 1)

@@ -16,6 +16,7 @@ from l2nnn_lightning.attacks import ATTACKS, find_attack
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.arguments import nearest
 from l2nnn_lightning.evaluation.measure.base import Measure
+from l2nnn_lightning.evaluation.measure.partial import PartialAttacks, fingerprint
 from l2nnn_lightning.evaluation.measure.processes import StartMethod, Team, sharing_team
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
 from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation
@@ -23,16 +24,18 @@ from l2nnn_lightning.evaluation.measure.subject import (
     Subject,
     attack_images,
     certify_images,
+    device_of,
     in_run_folder,
     load_subject,
     usual_linf_eps,
 )
 from l2nnn_lightning.evaluation.options import EvaluateOptions, evaluate_options
 from l2nnn_lightning.evaluation.report.files import hardware, versions
+from l2nnn_lightning.evaluation.report.folder import check_output, whole_folder
 from l2nnn_lightning.evaluation.report.report import summary_rows, write_evaluation
 from l2nnn_lightning.evaluation.report.tables import rich_table
 from l2nnn_lightning.evaluation.tracking.runs import track_evaluation, tracked_folder
-from l2nnn_lightning.training.checkpoints import run_folder_of
+from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
 
 __all__ = ["run_evaluation"]
 
@@ -40,8 +43,9 @@ __all__ = ["run_evaluation"]
 def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") -> dict[str, Any]:
     """Evaluate a checkpoint and write results.json, records.csv, report.md and figures.
 
-    Several processes, started by ``torchrun`` or with ``--processes``, share the images; the first of them writes.
-    They can be forked where this process has computed nothing yet.
+    An earlier evaluation in the same place is kept beside it. What attacks have found is on the disk batch by batch:
+    the same command goes on where it was cut short. Several processes, started by ``torchrun`` or with ``--processes``,
+    share the images; the first of them writes. They can be forked where this process has computed nothing yet.
 
     Returns:
         The contents of results.json; nothing in a process that does not write.
@@ -96,14 +100,19 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
         metrics,
     )
     try:
-        results = write_evaluation(output, evaluation)
+        with whole_folder(output) as place:
+            results = write_evaluation(place, evaluation)
     except OSError as error:
-        raise UserError(f"--output {output} cannot be written: {error}") from error
+        raise UserError(
+            f"{output} cannot be written ({error.strerror or error}): make room, or name --output"
+        ) from error
+    if options.attack_names:
+        _partial(options, subject).remove()
     if tracked is not None:
         track_evaluation(tracked, results, evaluation)
     console = Console(highlight=False)
     console.print(rich_table(f"what {options.ckpt_path} proves", *summary_rows(results)))
-    console.print(f"report: {output / 'report.md'}", soft_wrap=True)
+    console.print(f"report: {output / 'report.md'}, to look through: {output / 'report.html'}", soft_wrap=True)
     return results
 
 
@@ -125,7 +134,22 @@ def _measure(options: EvaluateOptions, subject: Subject, measures: Sequence[Meas
     for measure in measures:
         records = records.with_columns(measure.columns(subject, images, rows))
     linf_eps = usual_linf_eps(subject.datamodule)
-    return attack_images(subject.certified, images, records, options, size, linf_eps=linf_eps)
+    partial = _partial(options, subject) if options.attack_names else None
+    part = attack_images(subject.certified, images, records, options, size, linf_eps=linf_eps, partial=partial)
+    if partial is not None and partial.taken_up:
+        said = f"{partial.taken_up} batches were attacked before, by the same command: taken from {partial.folder}"
+        print(said, file=sys.stderr)
+    return part
+
+
+def _partial(options: EvaluateOptions, subject: Subject) -> PartialAttacks:
+    """Say where what the attacks find is kept until the evaluation is whole: beside it, by all that it depends on."""
+    names = ("attacks", "eps", "max_iter", "restarts", "minimum_norm", "attack_proven", "seed")
+    settings = {name: getattr(options, name) for name in names}
+    settings |= {"batch_size": subject.batch_size, "device": device_of(subject.certified).type, **versions()}
+    key = fingerprint(settings, Checkpoint.read(options.ckpt_path).path, subject.images, subject.labels)
+    output = _output(options)
+    return PartialAttacks(output.with_name(f"{output.name}.part") / key)
 
 
 def _assist(options: EvaluateOptions, team: Team) -> None:
@@ -150,6 +174,5 @@ def _output(options: EvaluateOptions) -> Path:
     if options.output is None:
         return in_run_folder(options.ckpt_path) / "evaluation"
     output = Path(options.output)
-    if any(path.exists() and not path.is_dir() for path in (output, *output.parents)):
-        raise UserError(f"--output {output} is not a folder: choose another one")
+    check_output(output)
     return output

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from l2nnn_lightning.evaluation.arguments import at_least, parse_options
+from l2nnn_lightning.training.arguments import program
 
 __all__ = ["dashboard_options", "evaluate_options", "export_options", "predict_options"]
 
@@ -40,7 +41,8 @@ class EvaluateOptions:
         fallback: the hybrid model: this checkpoint answers where the gap is below --threshold
         threshold: the smallest gap that is not delegated to --fallback (default: 1.0)
         noisy: measure the (noisy) training labels too: all, clean and changed ones
-        output: the folder to write (default: evaluation/ in the run folder)
+        output: the folder to write (default: evaluation/ in the run folder); an earlier evaluation there is kept beside
+            it, by number; attacks that were cut short go on where they stopped
         batch_size: images at once (default: 100 on a CPU, 500 elsewhere)
         device: cpu, cuda or mps (default: the best there is)
         processes: share the work among N processes on the CPU; or use torchrun
@@ -183,8 +185,7 @@ class DashboardOptions:
 
 
 # What reads each command line: from its arguments to its options, or an ArgumentError.
-_PROG = "python -m l2nnn_lightning"
-evaluate_options = partial(parse_options, EvaluateOptions, prog="evaluate.py")
-predict_options = partial(parse_options, PredictOptions, prog=f"{_PROG} predict", positional={"images": "+"})
-export_options = partial(parse_options, ExportOptions, prog=f"{_PROG} export")
-dashboard_options = partial(parse_options, DashboardOptions, prog=f"{_PROG} dashboard")
+evaluate_options = partial(parse_options, EvaluateOptions, prog=program("evaluate"))
+predict_options = partial(parse_options, PredictOptions, prog=program("predict"), positional={"images": "+"})
+export_options = partial(parse_options, ExportOptions, prog=program("export"))
+dashboard_options = partial(parse_options, DashboardOptions, prog=program("dashboard"))

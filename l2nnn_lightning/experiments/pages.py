@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from l2nnn_lightning.evaluation.arguments import parse_options
+from l2nnn_lightning.training.arguments import program
 
 __all__ = ["comparison", "fill", "pages", "run_pages"]
 
@@ -32,7 +33,7 @@ class PagesOptions:
 
 def run_pages(args: Sequence[str]) -> None:
     """Rewrite the pages."""
-    root = parse_options(PagesOptions, args, "python -m l2nnn_lightning pages").root
+    root = parse_options(PagesOptions, args, program("pages")).root
     for page in pages(root):
         page.write_text(fill(page.read_text(), root))
 

@@ -7,17 +7,34 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 
-__all__ = ["DEFAULT_CONFIG", "MOVED", "check_arguments", "option_values", "with_plain_values"]
+from l2nnn_lightning.training.configs import DEFAULT_CONFIG, find_config
 
-DEFAULT_CONFIG = "configs/mnist5k.yaml"
+__all__ = ["MOVED", "check_arguments", "configs_first", "option_values", "program", "with_plain_values"]
 
-HELP = f"""usage: python train.py [fit] [--config FILE ...] [options]
+
+def program(command: str) -> str:
+    """Name a command as the user of this process types it: ``l2nnn train``, ``train.py``.
+
+    Example:
+        >>> program("predict").endswith("predict")
+        True
+    """
+    own = Path(sys.argv[0])
+    if own.name == "l2nnn":
+        return f"l2nnn {command}"
+    has_script = command in ("train", "evaluate") and own.parts[-2:] != ("l2nnn_lightning", "__main__.py")
+    return f"{command}.py" if has_script else f"python -m l2nnn_lightning {command}"
+
+
+HELP = f"""usage: l2nnn train [fit] [--config FILE ...] [options]        or: python train.py ...
 
 Train a classifier; without arguments {DEFAULT_CONFIG}. The run folder holds config.yaml, metrics.csv,
 checkpoints/last.ckpt (every epoch) and checkpoints/best.ckpt.
 
-  --config FILE             a config; of several, later ones win
+  --config FILE             a config, or the name of one that comes with the package, such as mnist_quick or
+                            overlays/mnist5k; of several, later ones win
   --run_dir DIR             the run folder (default: runs/NAME/version_N)
   --ckpt_path FILE          resume from this checkpoint, with the config of its own run; only how long and where it
                             trains may change (--trainer.max_epochs, devices, logger, --data.root), what it learns
@@ -35,10 +52,10 @@ checkpoints/last.ckpt (every epoch) and checkpoints/best.ckpt.
   --model.scheduler CLASS   --model.scheduler.help CosineAfterSwitch --model.scheduler.warmup_steps 50
   --model CLASS             --model.help L2NNNClassifier             --model.penalty_weight 0.1
   --data CLASS or MNIST     --data.help MNISTDataModule              --data.attack.eps 8/255
-                            python train.py fit --help               --trainer.max_epochs 10
+                            l2nnn train fit --help                   --trainer.max_epochs 10
 
 A class of your own is named by its path, my_package.MyNetwork. Evaluate a run with:
-python evaluate.py --ckpt_path RUN/checkpoints/last.ckpt
+l2nnn evaluate --ckpt_path RUN/checkpoints/last.ckpt
 """
 
 _KNOWN = sorted(set(re.findall(r"--\w+", HELP)))
@@ -61,14 +78,15 @@ MOVED: Mapping[str, str] = {
 
 
 def check_arguments(args: Sequence[str]) -> None:
-    """Answer ``--help``, and refuse a mistyped option or one that has moved.
+    """Answer ``--help``, and refuse a mistyped option, one that has moved, or a config that is not there.
 
     Raises:
         ArgumentError: in one line, with the option that is meant.
         SystemExit: once help has been given.
     """
     if args and not args[0].startswith("-") and args[0] != "fit":
-        said = f"train.py has no command {args[0]!r}: use 'fit', or nothing; evaluate with evaluate.py"
+        ours, other = program("train"), program("evaluate")
+        said = f"{ours} has no command {args[0]!r}: use 'fit', or nothing; evaluate with {other}"
         raise ArgumentError(None, said)
     if args in (["--help"], ["-h"]):
         print(HELP, end="")
@@ -79,11 +97,14 @@ def check_arguments(args: Sequence[str]) -> None:
         if head.rstrip("+") not in _KNOWN:
             moved = [f"--model.{MOVED[head[2:]]}"] if head[2:] in MOVED else []
             nearest = moved or difflib.get_close_matches(head, _KNOWN, 1)
-            meant = f": did you mean {nearest[0]}{name[len(head) :]}?" if nearest else "; see train.py --help"
+            see = f"; see {program('train')} --help"
+            meant = f": did you mean {nearest[0]}{name[len(head) :]}?" if nearest else see
             raise ArgumentError(None, f"there is no option {name}{meant}")
         old, _, more = rest.removeprefix("init_args.").partition(".")
         if head == "--model" and old in MOVED:
             raise ArgumentError(None, f"{name} has moved: use --model.{MOVED[old]}{'.' + more if more else ''}")
+    for config in option_values(args, "--config", "-c"):
+        find_config(config)
 
 
 def with_plain_values(args: Sequence[str], classes: Mapping[str, str]) -> list[str]:
@@ -109,6 +130,24 @@ def with_plain_values(args: Sequence[str], classes: Mapping[str, str]) -> list[s
                 value = str([float(Fraction(part)) for part in value.strip(" []").split(",")])
         full.append(f"{name}={value}" if equals else value)
     return full
+
+
+def configs_first(args: Sequence[str]) -> list[str]:
+    """Put the configs before everything that changes them, wherever they stand, in their order, by their files.
+
+    Example:
+        >>> configs_first(["--data.root", "x", "--config", "mnist5k"])[1:]
+        ['--data.root', 'x']
+    """
+    configs, others, is_value = [], [], False
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if is_value or (equals and name in ("--config", "-c")):
+            configs.append(f"--config={find_config(arg if is_value else value)}")
+        elif arg not in ("--config", "-c"):
+            others.append(arg)
+        is_value = not is_value and arg in ("--config", "-c")
+    return [*configs, *others, *(["--config"] if is_value else [])]
 
 
 def option_values(args: Sequence[str], *names: str) -> list[str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,7 @@ class Checkpoint:
             raise UserError(
                 f"{path} was not read: it holds more than weights and plain values, or is damaged"
             ) from error
-        except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:  # whatever a reader stumbles over in bytes that anyone may have written
             raise UserError(f"{path} is damaged or no checkpoint: use another one, such as last.ckpt") from error
         parts = ("state_dict", "hyper_parameters", _OURS)
         if not isinstance(contents, dict) or not all(isinstance(contents.get(part), dict) for part in parts):
@@ -202,16 +201,19 @@ def pretrained_path(name: str) -> Path | None:
     return PRETRAINED / f"{name}{SUFFIX}" if name in pretrained_names() else None
 
 
-def load_pretrained(name: str) -> Classifier:
-    """Load one of :func:`pretrained_names`, in evaluation mode on the CPU.
+def load_pretrained(name: str | Path) -> Classifier:
+    """Load one of :func:`pretrained_names`, or a file that ``export`` wrote, in evaluation mode on the CPU.
+
+    Args:
+        name: its name, or the path of a ``.safetensors`` file with its card beside it, or of a checkpoint.
 
     Raises:
         UserError: if there is none of this name, or its file is damaged.
     """
-    path = pretrained_path(name)
-    if path is None:
+    path = pretrained_path(str(name))
+    if path is None and not Path(name).suffix and not Path(name).exists():
         raise UserError(f"there is no pretrained classifier {name!r}: choose from {', '.join(pretrained_names())}")
-    return Checkpoint.read(path).classifier()
+    return Checkpoint.read(path or name).classifier()
 
 
 def write_weights(path: Path, checkpoint: Mapping[str, Any], dtype: torch.dtype) -> None:

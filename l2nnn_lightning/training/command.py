@@ -13,18 +13,38 @@ import torch
 import yaml  # type: ignore[import-untyped]  # its types are a package of their own
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
+from rich.console import Console
 
 from l2nnn_lightning.data import DATAMODULES, ImageDataModule
-from l2nnn_lightning.data.errors import LostProcessError, UserError
-from l2nnn_lightning.training.arguments import DEFAULT_CONFIG, MOVED, check_arguments, option_values, with_plain_values
-from l2nnn_lightning.training.callbacks import BestCheckpoint, EpochLines, EpochSeed, LastCheckpoint, best_metrics
+from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.training.arguments import (
+    MOVED,
+    check_arguments,
+    configs_first,
+    option_values,
+    program,
+    with_plain_values,
+)
+from l2nnn_lightning.training.callbacks import (
+    Banner,
+    BestCheckpoint,
+    EpochBar,
+    EpochLines,
+    EpochSeed,
+    FiniteLoss,
+    LastCheckpoint,
+    best_metrics,
+)
 from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
+from l2nnn_lightning.training.checks import check_trainer, notes, why_soft
 from l2nnn_lightning.training.classifier import Classifier, L2NNNClassifier, OrdinaryClassifier
+from l2nnn_lightning.training.configs import DEFAULT_CONFIG, find_config
 from l2nnn_lightning.training.explain import explain
 from l2nnn_lightning.training.factories import describe
+from l2nnn_lightning.training.fitting import fit
 from l2nnn_lightning.training.quiet import silence
 from l2nnn_lightning.training.resuming import check_changes
 from l2nnn_lightning.training.run_folder import (
@@ -38,33 +58,37 @@ from l2nnn_lightning.training.run_folder import (
 
 __all__ = ["TrainCLI", "run_training"]
 
-# How a backend says that another process is gone: gloo in words, NCCL by the type of the error.
-_LOST_CONTACT = re.compile(r"gloo|Connection (closed|reset|refused)|remote process exited", re.I)
-
 
 def run_training(args: Sequence[str]) -> None:
     """Run ``train.py [fit] --config FILE [overrides]``.
 
     Raises:
         UserError: for bad input, in one line, before anything is written.
-        LostProcessError: if another process of the training is gone.
+        FailedWorkError: if the disk is full, the training diverges, or another process of it is gone.
         SystemExit: on Ctrl-C or SIGTERM, once the run folder and how to resume have been named.
     """
     check_arguments(args)
     args = list(args[1:] if args[:1] == ["fit"] else args)
-    args = with_plain_values(args, {name: kind.__name__ for name, kind in DATAMODULES.items()})
+    args = configs_first(with_plain_values(args, {name: kind.__name__ for name, kind in DATAMODULES.items()}))
     configs = option_values(args, "--config", "-c")
     if not configs and not {"-h", "--help"} & set(args):
         configs = [_default_config(args)]
-        args = ["--config", configs[0], *args]
+        args = [f"--config={configs[0]}", *args]
     args = _with_classes(args, [_read_model(Path(config)) for config in configs])
     silence()
     with _before_work():
         cli = TrainCLI(args, name=Path(configs[0]).stem if configs else "run")
-    _fit(cli)
+        callbacks: Sequence[Callback] = cli.trainer.callbacks  # type: ignore[attr-defined]
+        check_trainer(cli.config.trainer.precision, callbacks)
+    if cli.trainer.is_global_zero:
+        objective = cli.model.hparams["objective"]["init_args"]
+        for note in notes(cli.model, callbacks, cli.trainer.max_epochs, args, objective):
+            print(note, file=sys.stderr)
+    fit(cli.trainer, cli.model, cli.datamodule, cli.run_folder, cli.config.ckpt_path)
     if cli.trainer.is_global_zero:
         if cli.model.is_soft:
-            print("the network is still in penalty mode and proves nothing: add the callback HardScalingSwitch")
+            why = why_soft(callbacks, cli.trainer.max_epochs) or "the training ended before HardScalingSwitch came"
+            print(f"the network is still in penalty mode and proves nothing: {why}")
         if not (cli.run_folder / "checkpoints" / "best.ckpt").is_file():
             print("no checkpoint was the best of hard, validated ones: evaluate last.ckpt")
         elif (said := cli.best.describe()) is not None:
@@ -99,7 +123,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={"exit_on_error": False, "prog": "train.py", "allow_abbrev": False},
+            parser_kwargs={"exit_on_error": False, "prog": program("train"), "allow_abbrev": False},
             trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, **quiet},
         )
 
@@ -151,21 +175,23 @@ class TrainCLI(LightningCLI):
         metrics = [self.config.best_metric] if self.config.best_metric else best_metrics(self.model)
         checkpoints = self.run_folder / "checkpoints"
         resumed_at = None if self.checkpoint is None else self.checkpoint.check_resumable(self.model, self.datamodule)
-        is_watched = sys.stdout.isatty()
-        ours = [EpochSeed(int(self.config.seed_everything)), EpochLines()]
+        console = Console(stderr=True, highlight=False)
+        # The bar's end comes before whatever the others print.
+        first = [EpochBar(console)] if console.is_terminal else []
+        ours = [EpochSeed(int(self.config.seed_everything)), Banner(console, str(self.run_folder))]
+        ours += [EpochLines(console), FiniteLoss()]
         self.best = BestCheckpoint(checkpoints, metrics[0], ties=metrics[1:])
         ours += [self.best, LastCheckpoint(checkpoints)]
-        ours += [RichProgressBar()] if is_watched else []
         plugins = _listed(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         _compile(self.model, self.config.compile)
         return super().instantiate_trainer(
             logger=[RunLogger(self.run_folder, resumed_at), *_listed(config.logger)],
-            callbacks=_listed(config.callbacks) + ours,
+            callbacks=[*first, *_listed(config.callbacks), *ours],
             default_root_dir=str(self.run_folder),
             plugins=plugins,
-            enable_progress_bar=is_watched,
+            enable_progress_bar=bool(first),
             **kwargs,
         )
 
@@ -181,35 +207,8 @@ def _before_work() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def _fit(cli: TrainCLI) -> None:
-    """Train; say what to do next if the training is stopped, or another process is gone."""
-    last = cli.run_folder / "checkpoints" / "last.ckpt"
-
-    def resume(how: str) -> str:
-        return f"resume with{how} --ckpt_path {last}" if last.is_file() else "no epoch was finished: start again"
-
-    try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
-    except SystemExit as stop:
-        if cli.trainer.is_global_zero:
-            print(f"stopped; run folder: {cli.run_folder}; {resume(': python train.py')}", file=sys.stderr)
-        # Lightning ends with 1 after Ctrl-C.
-        raise SystemExit(130 if stop.code == 1 else stop.code or 143) from None
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    except Exception as error:
-        is_lost = isinstance(error, torch.distributed.DistError) or _LOST_CONTACT.search(str(error))
-        if cli.trainer.world_size == 1 or not (isinstance(error, RuntimeError) and is_lost):
-            raise
-        raise LostProcessError(
-            f"process {cli.trainer.global_rank} lost contact with another one, which was killed or failed; {resume('')}"
-        ) from error
-
-
 def _read_model(path: Path) -> dict[str, Any]:
-    """Return a config's part on the model; refuse one that is not there, or sets options where they no longer are."""
-    if not path.is_file():
-        raise UserError(f"there is no config {path}: see the folder configs/")
+    """Return a config's part on the model; refuse one that sets options where they no longer are."""
     try:
         model = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
         options = dict(model.get("init_args") or {})
@@ -248,7 +247,7 @@ def _default_config(args: Sequence[str]) -> str:
     """A resumed run goes on with its own config; otherwise the one that works offline."""
     checkpoints = option_values(args, "--ckpt_path")
     if not checkpoints:
-        return DEFAULT_CONFIG
+        return find_config(DEFAULT_CONFIG)
     Checkpoint.read(checkpoints[0])
     folder = run_folder_of(checkpoints[0])
     if folder is None or not (folder / "config.yaml").is_file():

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from l2nnn_lightning.data import ImageDataModule
 from l2nnn_lightning.models import Network
+from l2nnn_lightning.training.arguments import program
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import Objective
 
@@ -63,7 +64,7 @@ def explain(message: str) -> str | None:
         return None
     keys = [key for key in re.findall(r'(?:key "(?:[\w.]+\.)?|--)(\w+)', message) if key in _KINDS]
     known = {kind.__name__ for kind in _subclasses(_KINDS[keys[-1]])} if keys else set()
-    choices = f": choose one of {', '.join(sorted(known))}" if known else "; see train.py --help"
+    choices = f": choose one of {', '.join(sorted(known))}" if known else f"; see {program('train')} --help"
     return f"there is no class {path[1]!r}{_meant(path[1], known) or _meant(path[1], classes) or choices}"
 
 

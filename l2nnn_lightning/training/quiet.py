@@ -9,6 +9,7 @@ __all__ = ["silence"]
 # What Lightning says in every run whatever happens: nothing to act on, and it would hide the one line of an error.
 _CHATTER = re.compile(
     r"(\[rank: \d+\] )?Seed set to|GPU available|TPU available|💡|Loading `train_dataloader`|\nDetected Keyboard"
+    r"|`Trainer.fit` stopped"
 )
 _IGNORED_WARNINGS = (
     ".*does not have many workers.*",  # few, large batches from memory need no worker processes

@@ -18,7 +18,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from l2nnn_lightning.data.errors import UserError
 
-__all__ = ["AtomicCheckpointIO", "RunConfig", "RunLogger", "check_free", "is_first_process", "new_run_folder"]
+__all__ = ["AtomicCheckpointIO", "RunConfig", "RunLogger"]
+__all__ += ["check_free", "discard_unstarted", "is_first_process", "new_run_folder"]
 
 # How torchrun, SLURM and Lightning's own launcher number processes and nodes. Of these, a first process has only zeros.
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
@@ -53,6 +54,26 @@ def check_free(folder: Path) -> None:
                 f"{folder} already holds a run: choose another --run_dir, "
                 f"or resume it with --ckpt_path {folder / 'checkpoints' / 'last.ckpt'}"
             )
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Remove what a run has left that ended before its first checkpoint: its settings, and folders that are empty.
+
+    Anything that it has not written stays, and so do its folders then.
+    """
+    checkpoints = folder / "checkpoints"
+    if checkpoints.is_dir() and any(checkpoints.iterdir()):
+        return
+    for name in ("config.yaml", "config.yaml.part", "metrics.csv", "hparams.yaml"):
+        (folder / name).unlink(missing_ok=True)
+    if checkpoints.is_dir():
+        checkpoints.rmdir()
+    default = [folder.parent, folder.parent.parent] if folder.name.startswith("version_") else []
+    for place in (folder, *default):
+        try:
+            place.rmdir()
+        except OSError:  # there is something in it, or it never was there
+            return
 
 
 class RunConfig(SaveConfigCallback):
@@ -135,8 +156,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(place.name + ".part")
-        with part.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(place)
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)  # of a full disk

@@ -55,6 +55,14 @@ def test_missing_data_without_network_is_one_line(
     assert socket.getdefaulttimeout() is None
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("datamodule", DOWNLOADED)
+def test_a_failed_download_leaves_no_folders(datamodule: type[ImageDataModule], tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        datamodule(root=str(tmp_path / "new" / "data")).prepare_data()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("datamodule", DOWNLOADED)
 def test_setup_never_downloads(
     datamodule: type[ImageDataModule], tmp_path: Path, no_network: list[float | None]

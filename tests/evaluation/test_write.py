@@ -132,6 +132,7 @@ def test_evaluation_with_attacks_writes_everything(tmp_path: Path) -> None:
     run = made_up_run()
     for part in (run["command"], run["checkpoint"], run["hardware"], "12.2 s", "| torch | 2.99 |", "| seed | 7 |"):
         assert part in report
+    assert "<h2>Samples</h2>" in (output / "report.html").read_text(encoding="utf-8")
     assert f"| accuracy | {100 * results['accuracy']:.1f}% |" in report
     assert not [path for path in output.rglob("*") if path.name.endswith(".tmp")]
 

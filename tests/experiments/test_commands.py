@@ -8,7 +8,7 @@ from made_up_study import write_study
 from terminal import Terminal
 
 from l2nnn_lightning.data.errors import UserError
-from l2nnn_lightning.training.arguments import DEFAULT_CONFIG
+from l2nnn_lightning.training.configs import DEFAULT_CONFIG
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,10 @@ def test_bad_input_of_a_study_is_one_line(tmp_path: Path, terminal: Terminal, ar
     assert message in terminal.error_line(study, *args, "--configs", str(folder))
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_demo_trains_and_then_evaluates_the_best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool) -> None:
+@pytest.mark.parametrize(("args", "fails"), [([], False), ([], True), (["--fast"], False)])
+def test_demo_trains_and_then_evaluates_the_best(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, args: list[str], fails: bool
+) -> None:
     calls: list[tuple[str, list[str]]] = []
 
     def train(args: list[str]) -> None:
@@ -65,9 +67,10 @@ def test_demo_trains_and_then_evaluates_the_best(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "l2nnn_lightning.evaluation.command.run_evaluation", lambda args: calls.append(("evaluate", args))
     )
-    assert demo([]) == (2 if fails else 0)
+    assert demo(args) == (2 if fails else 0)
     folder = Path("runs/demo/version_0")
-    expected = [("train", ["--config", DEFAULT_CONFIG, "--run_dir", str(folder)])]
+    shorter = ["--trainer.max_epochs", "1"] if args else []
+    expected = [("train", ["--config", DEFAULT_CONFIG, "--run_dir", str(folder), *shorter])]
     if not fails:
         expected.append(("evaluate", ["--ckpt_path", str(folder / "checkpoints" / "best.ckpt")]))
     assert calls == expected

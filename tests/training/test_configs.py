@@ -65,8 +65,9 @@ def check(built: Namespace) -> Classifier:
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_config_builds_a_classifier_that_fits_its_data(build: Any, name: str) -> None:
-    built, config = build("--config", str(ROOT / f"configs/{name}.yaml"))
+def test_config_builds_a_classifier_that_fits_its_data(build: Any, images: Path, name: str) -> None:
+    own = ["--data.root", str(images)] if name == "own_images" else []
+    built, config = build("--config", str(ROOT / f"configs/{name}.yaml"), *own)
     model = check(built)
     assert model.network.can_prove is ("ordinary" not in name)
     # What begins soft has a callback that makes it hard.
@@ -78,8 +79,8 @@ def test_config_builds_a_classifier_that_fits_its_data(build: Any, name: str) ->
 
 
 @pytest.mark.parametrize("path", [*BASES, *(f"overlays/{name}" for name in OVERLAYS)])
-def test_commands_and_options_in_the_headers_build(build: Any, path: str) -> None:
-    head = header(ROOT / f"configs/{path}.yaml").replace("\n# ", " ")
+def test_commands_and_options_in_the_headers_build(build: Any, images: Path, path: str) -> None:
+    head = header(ROOT / f"configs/{path}.yaml").replace("\n# ", " ").replace("FOLDER", str(images))
     lines = [line.rstrip(" .,") for line in re.findall(rf"(?:python train\.py )?(?:{OPTION} ?)+", head)]
     full = next(line for line in lines if line.startswith("python train.py "))
     assert f"--config configs/{path}.yaml" in full

@@ -123,7 +123,8 @@ def test_stopped_run_says_how_to_go_on(images: Path, tmp_path: Path, number: Any
     config = write_config(tmp_path / "a.yaml", images)
     ended, err = train_until(number, step, ["--config", config, "--run_dir", "torn"])
     assert ended == code, err
-    lines = [line for line in err.splitlines() if not line.startswith("epoch ")]
+    lines = [line for line in err.splitlines() if line.startswith("stopped")]
+    assert err.splitlines()[-1:] == lines, err
     todo = "resume with: python train.py --ckpt_path torn/checkpoints/last.ckpt"
     assert lines == [f"stopped; run folder: torn; {todo if step > 4 else 'no epoch was finished: start again'}"], err
     if step > 4:

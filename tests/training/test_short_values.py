@@ -7,10 +7,12 @@ import torch
 import yaml
 from made_up_images import write_config
 from run_files import ELSEWHERE
+from terminal import Terminal
 
 from l2nnn_lightning.__main__ import train
 from l2nnn_lightning.data import MNIST5kDataModule, TrainingAttack
-from l2nnn_lightning.training.arguments import with_plain_values
+from l2nnn_lightning.training.arguments import configs_first, with_plain_values
+from l2nnn_lightning.training.configs import config_folder
 
 pytestmark = ELSEWHERE
 
@@ -49,3 +51,23 @@ def test_fractions_of_the_training_attack() -> None:
     for wrong in ("8/0", "8/x", "wide", "300/255"):
         with pytest.raises(ValueError, match=r"attack.eps must be in \(0, 1\], got "):
             MNIST5kDataModule(attack={"eps": wrong})
+
+
+def test_configs_come_first_by_their_files_wherever_they_stand(tmp_path: Path) -> None:
+    """What stood before ``--config`` belonged to no class yet, and was refused."""
+    own = tmp_path / "a.yaml"
+    own.write_text("", encoding="utf-8")
+    given = ["--data.root", "x", "-c", str(own), "--config=mnist_quick", "--config", "configs/overlays/tight.yaml"]
+    first, second, third, *others = configs_first(given)
+    assert first == f"--config={own}"
+    assert second == f"--config={config_folder() / 'mnist_quick.yaml'}"
+    assert third == f"--config={config_folder() / 'overlays' / 'tight.yaml'}"
+    assert others == ["--data.root", "x"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("mnist_quik", "did you mean mnist_quick?"), ("nothing", "there are cifar10, "), ("../setup", "there are ")],
+)
+def test_a_config_that_is_not_there_is_told_at_once(terminal: Terminal, given: str, meant: str) -> None:
+    assert f"there is no config {given}: {meant}" in terminal.error_line(train, "--config", given)

@@ -159,6 +159,8 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
             for attack in evaluation.attacks
         ],
     }
+    if worst := _worst_cases(evaluation):
+        results["worst_case"] = worst
     keys = {radius_key(r).replace("_", "."): float(r) for r in evaluation.radii}
     kinds: dict[str, RadiusKind] = {"certified": "radius"}
     if records.radius_box is not None:
@@ -175,6 +177,21 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
                 certified, mean = _shares(records, measure.radius, keys)
                 results[measure.name] = {**numbers, "certified": certified, "radius_mean": mean}
     return results
+
+
+def _worst_cases(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Count what all attacks of one norm and one eps together leave, where there are several."""
+    groups: dict[tuple[str, float], list[AttackInfo]] = {}
+    for attack in evaluation.attacks:
+        groups.setdefault((attack.norm, attack.eps), []).append(attack)
+    return [
+        {
+            **{"norm": norm, "eps": eps, "attacks": [attack.name for attack in attacks]},
+            "accuracy": float(np.mean(np.all([_robust(evaluation.records, a.name, eps) for a in attacks], axis=0))),
+        }
+        for (norm, eps), attacks in groups.items()
+        if len({attack.attack for attack in attacks}) > 1
+    ]
 
 
 def _shares(records: Records, kind: RadiusKind, keys: Mapping[str, float]) -> tuple[dict[str, float], float]:

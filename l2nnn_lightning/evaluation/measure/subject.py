@@ -17,6 +17,7 @@ from l2nnn_lightning.attacks import ImageAttack, build_attack, find_attack
 from l2nnn_lightning.data import DATAMODULES, ImageDataModule, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.evaluation.arguments import nearest
+from l2nnn_lightning.evaluation.measure.partial import PartialAttacks
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.models.base import Certified
@@ -83,6 +84,7 @@ def in_run_folder(ckpt_path: str) -> Path:
     """Find the run folder of a checkpoint, to write in."""
     folder = run_folder_of(ckpt_path)
     if folder is None:
+        Checkpoint.read(ckpt_path)  # says what is wrong with it, before where it is
         raise UserError(f"{ckpt_path} is in no run folder: say where to write with --output")
     return folder
 
@@ -110,13 +112,14 @@ def attack_images(
     batch_size: int,
     *,
     linf_eps: float = 0.3,
+    partial: PartialAttacks | None = None,
 ) -> tuple[Records, list[AttackInfo], dict[str, Tensor]]:
     """Run every attack that is asked for on every image, (N, C, H, W), uint8; the records gain their verdicts.
 
     An attack with several numbers of iterations runs from few to many, as ``NAME@ITERATIONS``: what fewer broke within
     eps is broken and not attacked again; of two minima the smaller one counts. What is proven safe within eps is taken
     as safe, unless it is to be attacked all the same. Where no eps is asked for, it is 1.58 in the L2 norm and
-    ``linf_eps`` in the L-infinity norm.
+    ``linf_eps`` in the L-infinity norm. What ``partial`` holds of an earlier try is not attacked again.
 
     Returns:
         The records, how each attack was run, and the images that each made (float32).
@@ -142,13 +145,13 @@ def attack_images(
             if len(rows) == 0:
                 continue
             radius = None if options.attack_proven or limit is None else radii[rows]
-            result = attack.run(to_float(images[rows], device), labels[rows], radius=radius)
-            found = result.norm.float().cpu()
-            better = (found < norm[rows]) | (prediction[rows] < 0)  # nothing closer is known
+            work = _Work(attack, network, to_float(images[rows], device), labels[rows], radius)
+            first = int(records.index[batch[0]])
+            found = work() if partial is None else partial.batch(record_name, first, work)
+            better = (found["norm"] < norm[rows]) | (prediction[rows] < 0)  # nothing closer is known
             at = rows[better]
-            broken[at], norm[at] = result.broken.cpu()[better], found[better]
-            prediction[at] = network(result.images).argmax(1).cpu()[better]
-            attacked[at] = result.images.float().cpu()[better]
+            broken[at], norm[at], prediction[at] = (found[key][better] for key in ("broken", "norm", "prediction"))
+            attacked[at] = found["images"][better]
         columns = {"broken": broken, "norm": norm, "prediction": prediction}
         records = records.with_columns({f"{record_name}_{key}": column for key, column in columns.items()})
         iterations = max_iter or spec.max_iter
@@ -166,6 +169,26 @@ def usual_linf_eps(datamodule: ImageDataModule) -> float:
     """Return what a data set's images are usually attacked with in the L-infinity norm."""
     usual = datamodule.default_attack
     return float(usual.eps) if usual.norm == "Linf" else _LINF_EPS
+
+
+@dataclass(frozen=True)
+class _Work:
+    """An attack on a batch, to be run when it is called: what it found, on the CPU."""
+
+    attack: ImageAttack
+    network: torch.nn.Module
+    images: Tensor
+    labels: Tensor
+    radius: Tensor | None
+
+    def __call__(self) -> dict[str, Tensor]:
+        result = self.attack.run(self.images, self.labels, radius=self.radius)
+        return {
+            "broken": result.broken.cpu(),
+            "norm": result.norm.float().cpu(),
+            "prediction": self.network(result.images).argmax(1).cpu(),
+            "images": result.images.float().cpu(),
+        }
 
 
 def device_of(certified: Certified) -> torch.device:

@@ -12,6 +12,7 @@ from l2nnn_lightning.evaluation.measure.results import MEASURES, Evaluation, bin
 from l2nnn_lightning.evaluation.report.figures import plot_accuracy_by_gap, plot_accuracy_by_radius, plot_gap_histogram
 from l2nnn_lightning.evaluation.report.files import write_json, write_text
 from l2nnn_lightning.evaluation.report.gallery import plot_gallery, plot_iterations
+from l2nnn_lightning.evaluation.report.html import report_html
 from l2nnn_lightning.evaluation.report.plane import plot_history, read_history
 from l2nnn_lightning.evaluation.report.tables import Row, markdown_table, percent, radius_name
 
@@ -37,11 +38,10 @@ from: a network that separates its classes well has large gaps, and its wrong an
 
 
 def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str, Any]:
-    """Check the records, then write ``results.json``, ``records.csv``, ``report.md`` and ``figures/*.png``.
+    """Check the records, then write ``results.json``, ``records.csv``, ``report.md``, ``report.html``, figures.
 
     Nothing is written before the certificates have been held against the attacks. ``results.json`` is written last,
-    so that where it exists the rest does too; its content is returned. The folder is created where it is missing, and
-    an earlier evaluation there is replaced.
+    so that where it exists the rest does too; its content is returned. The folder is created where it is missing.
 
     Raises:
         CertificateViolation: if an L2 attack changed a label inside its certified radius.
@@ -73,6 +73,8 @@ def write_evaluation(output_dir: Path | str, evaluation: Evaluation) -> dict[str
         figure.savefig(folder / f"{name}.png")
     records.to_csv(Path(output_dir) / "records.csv")
     write_text(Path(output_dir) / "report.md", _report(results, bins, radius, list(drawn)))
+    page = report_html(evaluation, results, summary_rows(results), bins, radius)
+    write_text(Path(output_dir) / "report.html", page)
     write_json(Path(output_dir) / "results.json", results)
     return results
 
@@ -101,6 +103,10 @@ def summary_rows(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         if attack.get("restarts", 1) > 1:
             setting += f", {attack['restarts']} attempts"
         rows.append((f"accuracy under {attack['name']}, {setting}", percent(attack["accuracy"])))
+    rows += [
+        (f"accuracy under all {worst['norm']} attacks, eps {worst['eps']:g}", percent(worst["accuracy"]))
+        for worst in results.get("worst_case", ())
+    ]
     return ("measure", "value"), [*rows, *_measured(results, before_attacks=False)]
 
 

@@ -1,5 +1,6 @@
-"""Weights & Biases: the run of a run folder, what training and evaluation put into it, a workspace across runs."""
+"""Weights & Biases, a run for a run folder, and a workspace across runs; TensorBoard."""
 
 from l2nnn_lightning.evaluation.tracking.dashboard import WandbDashboard
+from l2nnn_lightning.evaluation.tracking.tensorboard import TensorBoard
 
-__all__ = ["WandbDashboard"]
+__all__ = ["TensorBoard", "WandbDashboard"]

@@ -1,7 +1,6 @@
 """What W&B shows: of a training its metrics and its path through the gap-against-accuracy plane; a view across runs."""
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +8,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
-from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.data.errors import UserError, need
 from l2nnn_lightning.evaluation.options import dashboard_options
 from l2nnn_lightning.evaluation.report.files import write_json
 from l2nnn_lightning.evaluation.report.plane import PlanePoint, plot_gap_plane
@@ -42,13 +41,14 @@ class WandbDashboard(pl.Callback):
         every_n_epochs: the epochs between two drawings, >= 1.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or wandb is not installed.
     """
 
     def __init__(
         self, project: str | None = None, name: str | None = None, offline: bool = False, every_n_epochs: int = 10
     ) -> None:
         super().__init__()
+        need("wandb", "wandb")
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
         self.project, self.name, self.offline, self.every_n_epochs = project, name, offline, every_n_epochs
@@ -202,8 +202,7 @@ def build_workspace(entity: str, project: str, name: str) -> Any:
 def run_dashboard(args: Sequence[str]) -> None:
     """Save the workspace; a UserError if a package or an account is missing, or W&B refuses."""
     options = dashboard_options(args)
-    if importlib.util.find_spec("wandb_workspaces") is None:
-        raise UserError("wandb-workspaces is missing: pip install wandb-workspaces")
+    need("wandb_workspaces", "wandb")
     if options.json is not None:
         workspace = build_workspace(options.entity or "entity", options.project, options.name)
         write_json(Path(options.json), workspace._spec)

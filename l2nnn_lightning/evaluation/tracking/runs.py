@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.data.errors import UserError, need
 from l2nnn_lightning.evaluation.measure.results import Evaluation, certified_accuracy
 from l2nnn_lightning.evaluation.report.gallery import to_pixels
 from l2nnn_lightning.training.checkpoints import run_folder_of
@@ -117,6 +117,7 @@ def certified_line(points: Any, of: str) -> Any:
 
 def tracked_folder(checkpoint: str | Path) -> Path:
     """Find the run folder of a checkpoint whose training was logged to W&B; a UserError if it was not."""
+    need("wandb", "wandb")
     folder = run_folder_of(checkpoint)
     if folder is None or not (folder / _RUN_FILE).is_file():
         raise UserError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from l2nnn_lightning.evaluation.arguments import parse_options
+from l2nnn_lightning.training.arguments import program
 
 __all__ = ["PARTS", "BenchmarkOptions", "run_benchmark"]
 
@@ -95,7 +96,7 @@ def run_benchmark(args: Sequence[str]) -> None:
     Raises:
         ArgumentError, UserError: for bad input, in one line.
     """
-    options = parse_options(BenchmarkOptions, args, "python -m l2nnn_lightning benchmark", {"parts": "*"})
+    options = parse_options(BenchmarkOptions, args, program("benchmark"), {"parts": "*"})
     # Only now, since they need torch.
     import torch
     from rich.console import Console

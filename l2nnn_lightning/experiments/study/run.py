@@ -9,19 +9,21 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from l2nnn_lightning.evaluation.arguments import parse_options
+from l2nnn_lightning.training.arguments import program
+from l2nnn_lightning.training.configs import config_folder
 
 __all__ = ["STUDIES", "StudyOptions", "run_study"]
 
 #: The folder of the studies that come with the project.
-STUDIES = Path(__file__).parents[3] / "configs" / "study"
+STUDIES = config_folder() / "study"
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Fill one of the paper's tables.
+    """Fill one of the paper's tables; or train every combination of values: study sweep --help.
 
     Args:
-        name: the study, such as table5.
+        name: the study, such as table5; or sweep.
         tier: its size: cpu, or gpu for the paper's full set-up.
         jobs: how many runs at once; by default one a device, or without any one a core.
         only: only these runs, separated by commas; ``*`` stands for anything, such as 'l2nnn-75*'.
@@ -58,7 +60,12 @@ def run_study(args: Sequence[str]) -> None:
         ArgumentError, UserError: for bad input, in one line.
         FailedWorkError: if a run failed; all others have been run then.
     """
-    options = parse_options(StudyOptions, args, "python -m l2nnn_lightning study", {"name": "?"})
+    if args[:1] == ["sweep"]:
+        from l2nnn_lightning.experiments.sweep import run_sweep
+
+        run_sweep(args[1:])
+        return
+    options = parse_options(StudyOptions, args, program("study"), {"name": "?"})
     # Only now, since they need torch.
     from l2nnn_lightning.data.errors import FailedWorkError, UserError
     from l2nnn_lightning.experiments.study.plan import make_plan

@@ -1,28 +1,19 @@
-"""What happens at every epoch: seeds, a line, the last checkpoint, the Parseval update, a look at noisy labels."""
+"""What happens at every epoch: seeds, the loss, the last checkpoint, the Parseval update, a look at noisy labels."""
 
-import time
+import math
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from rich.console import Console
 
 from l2nnn_lightning.data import ImageSet, to_float
-from l2nnn_lightning.data.errors import UserError
+from l2nnn_lightning.data.errors import FailedWorkError, UserError
 from l2nnn_lightning.nn.retraction import retract_
 from l2nnn_lightning.training.classifier import Classifier
 
-__all__ = ["EpochLines", "EpochSeed", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
-
-# What a line says of an epoch, where it was measured.
-_LINE = (
-    ("train/loss", "loss", ".4f"),
-    ("val/accuracy", "val accuracy", ".2%"),
-    ("val/gap_mean", "mean gap", ".3f"),
-    ("val/radius_mean", "mean radius", ".3f"),
-)
+__all__ = ["EpochSeed", "FiniteLoss", "LastCheckpoint", "NoisyLabelMonitor", "ParsevalRetraction"]
 
 
 class EpochSeed(pl.Callback):
@@ -42,24 +33,19 @@ class EpochSeed(pl.Callback):
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 1_000_003 + trainer.global_rank)
 
 
-class EpochLines(pl.Callback):
-    """Print loss, accuracy, mean gap and mean certified radius after every epoch, in one line."""
+class FiniteLoss(pl.Callback):
+    """End a training whose loss is no longer finite, before its last good checkpoint is overwritten."""
 
-    _started = 0.0
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line."""
-        if not trainer.is_global_zero:
-            return
-        words = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
-        metrics = trainer.callback_metrics
-        words += [f"{text} {float(metrics[name]):{form}}" for name, text, form in _LINE if name in metrics]
-        words += ["hard" if pl_module.is_hard else "soft", f"{time.perf_counter() - self._started:.1f} s"]
-        Console(stderr=True, highlight=False, soft_wrap=True).print("  ".join(words))
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Look at the epoch's mean loss; a FailedWorkError if it is no number."""
+        loss = float(trainer.callback_metrics.get("train/loss", 0.0))
+        if not math.isfinite(loss):
+            rate = trainer.optimizers[0].param_groups[0].get("initial_lr", trainer.optimizers[0].param_groups[0]["lr"])
+            kept = "; last.ckpt is of the epoch before" if trainer.current_epoch else ""
+            raise FailedWorkError(
+                f"the training has diverged in epoch {trainer.current_epoch + 1}, its loss is {loss}: "
+                f"lower model.optimizer.lr (now {rate:g}){kept}"
+            )
 
 
 class ParsevalRetraction(pl.Callback):

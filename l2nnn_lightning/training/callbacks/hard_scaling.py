@@ -78,6 +78,10 @@ class HardScalingSwitch(pl.Callback):
         self.waited = 0
         self.switched_at: int | None = None
 
+    def comes_within(self, max_epochs: int | None) -> bool:
+        """Tell whether the switch comes in a training of so many epochs, if nothing else ends it; None: without end."""
+        return self.switch_epoch is None or max_epochs in (None, -1) or self.switch_epoch <= (max_epochs or 0)
+
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers: the best value, the epochs waited, the last epoch in penalty mode."""
         return {"best": self.best, "waited": self.waited, "switched_at": self.switched_at}
@@ -107,9 +111,10 @@ class HardScalingSwitch(pl.Callback):
         weight = pl_module.penalty_weight * pl_module.penalty_scale
         pl_module.log_dict({"train/largest_bound": bound, "train/penalty_weight": weight})
         if not bound < _RUNAWAY_BOUND:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
             rank_zero_warn(
-                f"the weights run away (largest bound {bound:.3g}): raise model.penalty_weight "
-                f"(now {weight:g}) or lower what rewards the gap (model.objective.omega)"
+                f"the weights run away (largest bound {bound:.3g}): lower model.optimizer.lr (now {rate:.3g}), raise "
+                f"model.penalty_weight (now {weight:g}) or lower what rewards the gap (model.objective.omega)"
             )
         done = trainer.current_epoch + 1
         if self.switch_epoch is not None:
@@ -150,7 +155,7 @@ class HardScalingSwitch(pl.Callback):
         self.switched_at = last_soft_epoch
         _forget_scores(trainer)
         rank_zero_info(
-            f"Switched to hard scaling at epoch {trainer.current_epoch}, step {trainer.global_step} "
+            f"Switched to hard scaling after epoch {last_soft_epoch + 1}, step {trainer.global_step} "
             f"({reason}); the largest bound was {bound:.3f}"
         )
 
