@@ -123,13 +123,13 @@ def _tasks(folder: Path, options: Sequence[str], limit: int | None) -> "list[Tas
         f"evaluate {name}",
         partial(_evaluate, folder, limit),
         folder.with_name(f"{name}-evaluation.log"),
-        lambda: None,
-        frozenset({f"train {name}"}),
+        lambda _: None,
+        needs=frozenset({f"train {name}"}),
     )
     if trained.is_file():
         return [evaluation]
     log = folder.with_name(f"{name}.log")
-    return [Task(f"train {name}", partial(_train, folder, options), log, trained.touch), evaluation]
+    return [Task(f"train {name}", partial(_train, folder, options), log, lambda _: trained.touch()), evaluation]
 
 
 def _train(folder: Path, options: Sequence[str]) -> list[str]:
