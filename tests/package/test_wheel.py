@@ -64,7 +64,7 @@ def test_what_needs_an_extra_is_not_asked_of_everybody(wheel: Path) -> None:
     needed = [line for line in archive.read(name).decode().splitlines() if line.startswith("Requires-Dist: ")]
     core = [line.removeprefix("Requires-Dist: ") for line in needed if "extra ==" not in line]
     assert any(re.match(r"torch\b(?!-)", line) for line in core)
-    for optional in ("wandb", "onnx", "pytest", "mkdocs"):
+    for optional in ("wandb-workspaces", "onnx", "pytest", "mkdocs"):
         assert not [line for line in core if line.startswith(optional)]
         assert [line for line in needed if f": {optional}" in line]
 
