@@ -147,7 +147,7 @@ def _partial(options: EvaluateOptions, subject: Subject) -> PartialAttacks:
     names = ("attacks", "eps", "max_iter", "restarts", "minimum_norm", "attack_proven", "seed")
     settings = {name: getattr(options, name) for name in names}
     settings |= {"batch_size": subject.batch_size, "device": device_of(subject.certified).type, **versions()}
-    key = fingerprint(settings, Checkpoint.read(options.ckpt_path).path, subject.images, subject.labels)
+    key = fingerprint(settings, subject.images, subject.labels, file=Checkpoint.read(options.ckpt_path).path)
     output = _output(options)
     return PartialAttacks(output.with_name(f"{output.name}.part") / key)
 

@@ -107,9 +107,9 @@ class ScaledSigmoid(nn.Module):
         super().__init__()
         if not 0 < height < math.inf:
             raise ValueError(f"height must be positive and finite, got {height}")
-        self.shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.centred = centred
-        self.log_height = nn.Parameter(torch.full(self.shape, math.log(height)))
+        self.log_height = nn.Parameter(torch.empty(num_features).fill_(math.log(height)))
+        self.shape = tuple(self.log_height.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply (8) entry by entry."""

@@ -18,7 +18,7 @@ from l2nnn_lightning.nn.certificates import Certificate, Rule, certify_pairs
 from l2nnn_lightning.nn.norms import layer_norms
 from l2nnn_lightning.nn.parametrization import fold, nonexpansive_layers, scaling_of
 
-__all__ = ["SoftRule", "lipschitz_product"]
+__all__ = ["SoftRule", "in_sequence", "lipschitz_product"]
 
 # Signals within these factors of the image's are far from the ends of float32, also squared.
 _SMALLEST, _LARGEST = 1e-12, 1e12
@@ -57,7 +57,7 @@ class SoftRule(Rule):
         super().__init__()
         # No buffer, as in PairRule.
         self.name, self.constants, self.product = f"{name}, penalty mode", constants, product
-        modules = list(_flat(chain))
+        modules = list(in_sequence(chain))
         norms = [_lipschitz(module) for module in modules]
         reached = list(accumulate(norms, mul))
         # A comparison with nan is false.
@@ -99,14 +99,14 @@ def lipschitz_product(chain: nn.Module) -> float:
         >>> round(lipschitz_product(nn.Sequential(layer, nn.ReLU(), layer)), 4)
         9.0
     """
-    return math.prod(_lipschitz(module) for module in _flat([chain])) * _OUTWARD
+    return math.prod(_lipschitz(module) for module in in_sequence([chain])) * _OUTWARD
 
 
-def _flat(chain: Iterable[nn.Module]) -> Iterator[nn.Module]:
+def in_sequence(chain: Iterable[nn.Module]) -> Iterator[nn.Module]:
     """Iterate over the modules of a chain, those of sequences within it one by one."""
     for module in chain:
         if isinstance(module, nn.Sequential):
-            yield from _flat(module)
+            yield from in_sequence(module)
         else:
             yield module
 

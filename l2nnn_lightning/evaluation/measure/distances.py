@@ -18,6 +18,7 @@ from l2nnn_lightning.evaluation.report import style
 from l2nnn_lightning.evaluation.report.plane import History
 from l2nnn_lightning.evaluation.report.tables import Row, percent
 from l2nnn_lightning.nn.certificates import confidence_gap
+from l2nnn_lightning.nn.soft import in_sequence
 
 __all__ = ["Distances", "kept_distances", "lemma_2"]
 
@@ -128,20 +129,11 @@ def lemma_2(logits_BK: Tensor, labels: Tensor) -> dict[str, Any]:
 def _layers(network: nn.Module) -> Iterator[tuple[nn.Module, int]]:
     """Iterate over a network's layers in order, each with the number of labels' parts that it gives side by side."""
     parts = 1
-    for layer in network.chain() if hasattr(network, "chain") else _steps(network):  # type: ignore[operator]
+    for layer in network.chain() if hasattr(network, "chain") else in_sequence([network]):  # type: ignore[operator]
         weight = None if hasattr(layer, "kernel_size") else getattr(layer, "weight", None)
         # Copies for each label, or one matrix for each; what follows goes on with them.
         parts = getattr(layer, "num_labels", len(weight) if weight is not None and weight.dim() == 3 else parts)
         yield layer, parts
-
-
-def _steps(network: nn.Module) -> Iterator[nn.Module]:
-    """Iterate over the modules of sequences within sequences; anything else is one layer."""
-    if isinstance(network, nn.Sequential):
-        for part in network:
-            yield from _steps(part)
-    else:
-        yield network
 
 
 def _distances(signal: Tensor) -> Tensor:

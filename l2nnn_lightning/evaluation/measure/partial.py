@@ -19,8 +19,8 @@ __all__ = ["PartialAttacks", "fingerprint"]
 Found = Mapping[str, Tensor]
 
 
-def fingerprint(settings: Mapping[str, Any], *contents: Tensor | Path) -> str:
-    """Name what an attack's results depend on: settings, and the content of tensors and files.
+def fingerprint(settings: Mapping[str, Any], *tensors: Tensor, file: Path | None = None) -> str:
+    """Name what an attack's results depend on: settings, and the content of tensors and of a file.
 
     Example:
         >>> fingerprint({"eps": 1.0}, torch.zeros(2)) == fingerprint({"eps": 1.0}, torch.zeros(2))
@@ -29,11 +29,10 @@ def fingerprint(settings: Mapping[str, Any], *contents: Tensor | Path) -> str:
         False
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for content in contents:
-        if isinstance(content, Path):
-            digest.update(content.read_bytes())
-        else:
-            digest.update(content.detach().cpu().contiguous().numpy().tobytes())
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    if file is not None:
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
