@@ -92,7 +92,7 @@ def test_a_sweep_trains_evaluates_and_compares_and_repeats_nothing(
             say(f"started {task.name}")
             program, *args = list(task.command())[2:]
             assert main(["train" if "train" in program else "evaluate", *args]) == 0
-            task.finish()
+            task.finish(0.0)
         return []
 
     monkeypatch.setattr("l2nnn_lightning.experiments.study.schedule.run_tasks", run_here)

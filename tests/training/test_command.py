@@ -153,7 +153,7 @@ def test_a_metric_that_no_validation_has_ends_the_training_and_leaves_nothing(
         ({}, ["--model.network", "torch.optim.Adam"], "torch.optim.Adam"),
         ({}, ["--model.optimizer.lr", "0"], "error: lr must be positive, got 0.0\n"),
         ({}, ["--model.scheduler.warmup_steps", "-1"], "error: warmup_steps must be at least 0, got -1\n"),
-        ({}, ["--model.network.activation", "tanh"], "activation must be one of"),
+        ({}, ["--model.network.activation", "sine"], "activation must be one of"),
         ({}, ["--model.objective.omega", "-1"], "error: omega must be at least 0, got -1.0\n"),
         ({}, ["--model.penalty_weight", "-1"], "error: penalty_weight must be at least 0, got -1.0\n"),
         ({}, ["--model.radii", "a"], "error: radii must be list, got a\n"),
@@ -269,5 +269,5 @@ for argv in (["train.py", "--config", "a.yaml", "--data.label_noise=1.5"], ["eva
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines[0] == "error: label_noise must be in [0, 1], got 1.5"
-    assert lines[1:] == ["error: a.yaml is in no run folder: say where to write with --output"]
+    assert lines[1:] == ["error: a.yaml was not read: it holds more than weights and plain values, or is damaged"]
     assert done.returncode == 0
