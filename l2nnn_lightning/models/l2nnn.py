@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.models.base import Network
+from l2nnn_lightning.models.base import IN_PENALTY_MODE, Network, shape_of
 from l2nnn_lightning.nn.activations import MaxMin, ScaledSigmoid, TwoSided, TwoSidedReLU
 from l2nnn_lightning.nn.certificates import GapRule, NothingProved, PairRule, Rule, SignedRadius
 from l2nnn_lightning.nn.continuity import keep_biases_in_scale
@@ -16,8 +16,11 @@ from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.initialization import orthogonal_, principal_
 from l2nnn_lightning.nn.labelwise import RepeatPerLabel
 from l2nnn_lightning.nn.nonlinearities import NONLINEARITIES, UnitSlope
-from l2nnn_lightning.nn.norms import chain_norm
-from l2nnn_lightning.nn.parametrization import Bound, harden, nonexpansive
+from l2nnn_lightning.nn.parametrization import Bound, fold, harden, nonexpansive, plain_class
+from l2nnn_lightning.nn.proof.arithmetic import Arithmetic
+from l2nnn_lightning.nn.proof.heads import PairBounds, bound_features, bound_pairs
+from l2nnn_lightning.nn.proof.program import exact_copy, program_of
+from l2nnn_lightning.nn.proof.signal import UnprovableError, is_known, name_of, refuse_changes
 from l2nnn_lightning.nn.soft import SoftRule, lipschitz_product
 
 __all__ = ["L2NNN", "Activation", "CertificateKind", "Initialization", "activation_of", "check_choice", "check_kernel"]
@@ -97,12 +100,48 @@ class L2NNN(Network):
         return logits
 
     def rule(self, *, quick: bool = False) -> Rule:
-        """Prove by the configured certificate, once hard; quickly, 1 stands for the exact norm of the trunk."""
+        """Prove by the configured certificate, once hard, what the network does in the format of its weights.
+
+        Quickly, as if its layers had norm 1, with an allowance for rounding as it usually occurs.
+        """
+        if not quick:
+            return self.rule_of(program_of(fold(self).eval(), next(self.parameters()).dtype))
         if not self.is_hard:
-            return NothingProved()
+            return NothingProved(IN_PENALTY_MODE)
+        unknown = next((module for module in self.chain() if not is_known(plain_class(module))), None)
+        if unknown is not None:
+            return NothingProved(f"nothing is known of how {name_of(unknown)} rounds, or of how far it moves its input")
         if self.certificate == "paper":
             return GapRule(self.head.gap_lipschitz)
-        return PairRule(self.head.pair_constants(self.shares_trunk) * (1.0 if quick else chain_norm(self.trunk)))
+        return PairRule(self.head.pair_constants(self.shares_trunk))
+
+    def rule_of(self, program: nn.Module) -> Rule:
+        """Prove what a program of this network does, with all that it rounds."""
+        if not self.is_hard:
+            return NothingProved(IN_PENALTY_MODE)
+        if type(self).rule is not L2NNN.rule:
+            return self.rule()
+        try:
+            bounds = self.bounds_of(program)
+        except UnprovableError as error:
+            return NothingProved(str(error))
+        if self.certificate == "paper":
+            return GapRule(self.head.gap_lipschitz, bounds)
+        return PairRule(bounds.constant, bounds)
+
+    def bounds_of(self, program: nn.Module) -> PairBounds:
+        """Bound how far each difference of two logits moves in a program of this network, and how far it is off.
+
+        Raises:
+            UnprovableError: if nothing is known of a part of it.
+        """
+        refuse_changes(program, L2NNN, "forward", "chain")
+        exact = exact_copy(program)
+        arithmetic, shape = Arithmetic.of(next(program.parameters()).dtype), shape_of(self)
+        if exact.layout is not None:
+            refuse_changes(exact.layout, _ChannelsLast, "forward")  # type: ignore[arg-type]
+        features = bound_features([exact.trunk], shape, arithmetic)  # type: ignore[list-item]
+        return bound_pairs(features, exact.head, shape, arithmetic)  # type: ignore[arg-type]
 
     def soft_rule(self) -> SoftRule:
         """Prove by the configured certificate, with the exact norms of the layers as they are, see :mod:`.nn.soft`."""

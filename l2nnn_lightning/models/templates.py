@@ -2,22 +2,26 @@
 
 # ruff: noqa: ARG002 (logits are found anew beside the radius)
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from l2nnn_lightning.models.base import ImageShape, Network, SignedRadius
+from l2nnn_lightning.models.base import IN_PENALTY_MODE, ImageShape, Network, SignedRadius, shape_of
 from l2nnn_lightning.models.l2nnn import check_choice
 from l2nnn_lightning.nn.activations import MaxMin
 from l2nnn_lightning.nn.certificates import Certificate, NothingProved, Rule, confidence_gap, round_down
 from l2nnn_lightning.nn.initialization import dirac_
-from l2nnn_lightning.nn.norms import chain_norm
 from l2nnn_lightning.nn.parametrization import Bound, fold, harden, nonexpansive
 from l2nnn_lightning.nn.pooling import PixelUnshuffle
+from l2nnn_lightning.nn.proof.arithmetic import Arithmetic
+from l2nnn_lightning.nn.proof.heads import bound_features
+from l2nnn_lightning.nn.proof.program import exact_copy, program_of
+from l2nnn_lightning.nn.proof.radius import image_norm
+from l2nnn_lightning.nn.proof.signal import UnprovableError, refuse_changes
 from l2nnn_lightning.nn.templates import Templates
 
-__all__ = ["TemplateNet", "TemplateRule"]
+__all__ = ["Features", "TemplateNet", "TemplateRule"]
 
 Trunk = Literal["identity", "conv"]
 
@@ -92,8 +96,34 @@ class TemplateNet(Network):
         return logits
 
     def rule(self, *, quick: bool = False) -> Rule:
-        """Prove the distance to the cells of rival templates, once hard."""
-        return TemplateRule(self, quick=quick) if self.is_hard else NothingProved()
+        """Prove the distance to the cells of rival templates, once hard.
+
+        Quickly, by the nearest hyperplanes and as if the trunk had norm 1, with an allowance for rounding as it occurs.
+        """
+        if not self.is_hard:
+            return NothingProved(IN_PENALTY_MODE)
+        if not quick:
+            return self.rule_of(program_of(fold(self).eval(), self.head.weight.dtype))
+        usual = 0.0 if self.has_box else _ULPS * torch.finfo(self.head.weight.dtype).eps
+        return TemplateRule(fold(self.trunk), self.head, Features(1.0, usual), has_box=self.has_box, quick=True)
+
+    def rule_of(self, program: nn.Module) -> Rule:
+        """Prove what this program does, see :class:`TemplateRule`."""
+        if not self.is_hard:
+            return NothingProved(IN_PENALTY_MODE)
+        if type(self).rule is not TemplateNet.rule:
+            return self.rule()
+        trunk: nn.Sequential = program.trunk  # type: ignore[assignment]
+        head: Templates = program.head  # type: ignore[assignment]
+        try:
+            refuse_changes(program, TemplateNet, "forward")
+            refuse_changes(head, Templates, "forward", "scores", "offsets", "certify")
+            found = bound_features([exact_copy(trunk)], shape_of(self), Arithmetic.of(head.weight.dtype))
+        except UnprovableError as error:
+            return NothingProved(str(error))
+        norm = max(float(found.lipschitz), _SMALLEST_NORM)
+        features = Features(norm, *(float(part) for part in (*found.error, *found.peak)))
+        return TemplateRule(trunk, head, features, has_box=self.has_box)
 
     def signed_radius(
         self, image: Tensor, label_B: Tensor, logits_BK: Tensor | None = None, *, in_box: bool = False
@@ -114,16 +144,38 @@ class TemplateNet(Network):
                 self.head.place(label, torch.cat(features), generator)
 
 
+class Features(NamedTuple):
+    """What is known of the features: how far they move per unit of the image x, and how far off they are computed.
+
+    The error is at most ``slope |x| + offset``; no number exceeds ``peak |x| + peak_offset`` times the largest one.
+    """
+
+    norm: float
+    slope: float = 0.0
+    offset: float = 0.0
+    peak: float = 1e-30
+    peak_offset: float = 0.0
+
+
 class TemplateRule(Rule):
-    """The distance to the cells that rival templates could win, see :mod:`l2nnn_lightning.nn.template_radius`."""
+    """The distance to the cells that rival templates could win, see :mod:`l2nnn_lightning.nn.template_radius`.
+
+    Args:
+        trunk: the program's, from images to features.
+        head: the program's templates.
+        features: what is known of the features.
+        has_box: whether they are the images' own pixels.
+        quick: whether the nearest hyperplanes will do.
+    """
 
     name = "distance to rival templates' cells"
     is_graph = False
 
-    def __init__(self, network: TemplateNet, *, quick: bool = False) -> None:
+    def __init__(
+        self, trunk: nn.Sequential, head: Templates, features: Features, *, has_box: bool, quick: bool = False
+    ) -> None:
         super().__init__()
-        self.trunk, self.head, self.has_box, self.quick = fold(network.trunk), network.head, network.has_box, quick
-        self.norm = 1.0 if quick or self.has_box else max(chain_norm(network.trunk), _SMALLEST_NORM)
+        self.trunk, self.head, self.features, self.has_box, self.quick = trunk, head, features, has_box, quick
 
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
         """Prove radii in the whole space."""
@@ -134,14 +186,26 @@ class TemplateRule(Rule):
         return self._prove(logits_BK, image, in_box=self.has_box)
 
     def _prove(self, logits_BK: Tensor, image: Tensor, *, in_box: bool) -> tuple[Certificate, Tensor | None]:
+        """Prove that the features which the program computes stay in the label's cell.
+
+        At an image x' at distance r they are within ``L r + d(|x|) + d(|x| + r)`` of those of x, where ``d`` bounds
+        their rounding; and the cell holds whatever is within R of these.
+        """
         label_B, dtype = logits_BK.argmax(1), logits_BK.dtype
-        radius_B, box_B = self.head.certify(self.trunk(image), label_B, box=in_box, quick=self.quick)
-        if not self.has_box:
-            # The trunk's own rounding, a few ulp of its signals, at the image and at an attacked one.
-            ulps = 2 * _ULPS * torch.finfo(image.dtype).eps
-            lost_B = ulps * (torch.linalg.vector_norm(image.flatten(1), dim=1).to(radius_B) + radius_B)
-            # An image that is not finite compares as false: it proves nothing.
-            radius_B = torch.where(radius_B > lost_B, radius_B - lost_B, 0) / self.norm
-        radius_B = round_down(radius_B, dtype).to(image.device)
-        box_B = None if box_B is None else round_down(box_B, dtype).to(image.device)
-        return Certificate(label_B, confidence_gap(logits_BK), radius_B), box_B
+        cell_B, box_B = self.head.certify(
+            self.trunk(image.to(self.head.weight.dtype)), label_B, box=in_box, quick=self.quick
+        )
+        norm_B = image_norm(image).to(cell_B)
+        known = self.features
+        lost_B = 2 * (known.slope * norm_B + known.offset) * (1 + 1e-14)
+        most_B = (1 - known.peak_offset) / known.peak * (1 - 1e-14) - norm_B
+        # What is not finite compares as false: it proves nothing.
+        proved_B = logits_BK.isfinite().all(1).to(cell_B.device) & (most_B > 0)
+
+        def within(radius_B: Tensor) -> Tensor:
+            moved_B = (radius_B - lost_B).clamp_min(0) / (known.norm + known.slope) * (1 - 1e-14)
+            proven_B = torch.where(proved_B & (moved_B >= 0), torch.minimum(moved_B, most_B), 0)
+            return round_down(proven_B, dtype).to(image.device)
+
+        certificate = Certificate(label_B, confidence_gap(logits_BK), within(cell_B))
+        return certificate, None if box_B is None else within(box_B)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.precision import to_double
+from l2nnn_lightning.nn.proof.heads import PairBounds
+from l2nnn_lightning.nn.proof.radius import proven_radius
 
 __all__ = [
     "Certificate",
@@ -56,10 +58,12 @@ class Rule(nn.Module):
     Attributes:
         name: what the radius follows from, in a few words, for reports.
         is_graph: whether it is a formula that a graph can hold, such as ONNX.
+        reason: why it proves nothing, in one line; else empty.
     """
 
     name: str
     is_graph = True
+    reason = ""
 
     @abstractmethod
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
@@ -71,9 +75,17 @@ class Rule(nn.Module):
 
 
 class NothingProved(Rule):
-    """The rule of ordinary networks and of soft ones: label and gap alone, every radius is 0."""
+    """The rule of ordinary networks, of soft ones, and of those that cannot be proved: every radius is 0.
+
+    Args:
+        reason: why, in one line.
+    """
 
     name = "none"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__()
+        self.reason = reason
 
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:  # noqa: ARG002 (as Rule)
         """See :func:`no_certificate`."""
@@ -85,16 +97,22 @@ class GapRule(Rule):
 
     Args:
         gap_lipschitz: how much a difference of two logits moves per unit of input, at most: 2 or sqrt(2).
+        bounds: how much it moves, and is off, in the program that computes the logits; None for real arithmetic, with
+            an allowance for rounding as it usually occurs.
     """
 
-    def __init__(self, gap_lipschitz: float) -> None:
+    def __init__(self, gap_lipschitz: float, bounds: PairBounds | None = None) -> None:
         super().__init__()
-        self.gap_lipschitz = gap_lipschitz
+        self.gap_lipschitz, self.bounds = gap_lipschitz, bounds
+        # The norms of rounded weights may exceed 1 by their last digits.
+        self._constant = gap_lipschitz if bounds is None else max(gap_lipschitz, bounds.largest_constant())
         self.name = "gap/2" if gap_lipschitz == 2 else "gap/sqrt(2)"
 
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
-        """Divide the gap, see :func:`certify_logits`."""
-        return certify_logits(logits_BK, self.gap_lipschitz, _norm(image))
+        """Divide the gap, see :func:`proven_radius` and :func:`certify_logits`."""
+        if self.bounds is None:
+            return certify_logits(logits_BK, self.gap_lipschitz, _norm(image))
+        return _certificate(logits_BK, proven_radius(logits_BK, image, self.bounds, self._constant))
 
 
 class PairRule(Rule):
@@ -102,18 +120,21 @@ class PairRule(Rule):
 
     Args:
         constant_KK: how much each difference of two logits moves per unit of input, at most; float64.
+        bounds: how much each is off in the program that computes the logits; None as for :class:`GapRule`.
     """
 
     name = "pairwise"
 
-    def __init__(self, constant_KK: Tensor) -> None:
+    def __init__(self, constant_KK: Tensor, bounds: PairBounds | None = None) -> None:
         super().__init__()
-        # No buffer: a module's cast to float32 would round it, up or down.
-        self.constant_KK = constant_KK
+        # No buffers: a module's cast to float32 would round them, up or down.
+        self.constant_KK, self.bounds = constant_KK, bounds
 
     def forward(self, logits_BK: Tensor, image: Tensor) -> Certificate:
-        """Take the minimum over the other labels."""
-        return certify_pairs(logits_BK, self.constant_KK, _norm(image))
+        """Take the minimum over the other labels, see :func:`proven_radius`."""
+        if self.bounds is None:
+            return certify_pairs(logits_BK, self.constant_KK, _norm(image))
+        return _certificate(logits_BK, proven_radius(logits_BK, image, self.bounds))
 
 
 def confidence_gap(logits_BK: Tensor) -> Tensor:
@@ -208,6 +229,11 @@ def round_down(radius_B: Tensor, dtype: torch.dtype) -> Tensor:
     rounded_B = radius_B.clamp_max(torch.finfo(dtype).max).to(dtype)
     below_B = torch.nextafter(rounded_B, torch.zeros_like(rounded_B))
     return torch.where(rounded_B.to(radius_B.dtype) > radius_B, below_B, rounded_B)
+
+
+def _certificate(logits_BK: Tensor, radius_B: Tensor) -> Certificate:
+    radius_B = round_down(radius_B, logits_BK.dtype).to(logits_BK.device)
+    return Certificate(logits_BK.argmax(1), confidence_gap(logits_BK), radius_B)
 
 
 def _norm(image: Tensor) -> Tensor:

@@ -134,12 +134,22 @@ class BoundedScaling(nn.Module):
     nothing. There are ``num_features`` channels, dimension 1.
     """
 
+    kept: Tensor | None
+
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.raw = nn.Parameter(torch.ones(num_features))
+        self.register_buffer("kept", None, persistent=False)
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the factors as numbers, whatever happens to the raw ones."""
+        self.kept = self.factors()
 
     def factors(self) -> Tensor:
         """Return the factors, (C,), each in [-1, 1]; zeros where all raw ones are 0."""
+        if self.kept is not None:
+            return self.kept
         return _over_largest(self.raw)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,14 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.nn.parametrization import fold, scaling_of
+from l2nnn_lightning.nn.proof.norms import operator_norms
 
 __all__ = ["chain_norm", "layer_norms", "tight_norm"]
-
-# Far above the rounding of a singular value in float64, far below what a radius is read to.
-_ROUNDING = 1e-9
-_FREQUENCIES = 64
-# Squares of what is beyond may overflow.
-_LARGEST = 1e100
 
 
 def chain_norm(module: nn.Module) -> float:
@@ -48,12 +43,7 @@ def tight_norm(layer: nn.Module) -> float:
 def layer_norms(layer: nn.Module) -> Tensor:
     """Bound the norm of each matrix of a layer from above, nearly exactly, with the weight that it has, soft or hard.
 
-    For a matrix it is the largest singular value. A convolution on the infinite grid is a matrix at each frequency, the
-    kernel's symbol, and its norm is the largest norm of these; zero padding restricts the operator and circular
-    padding the frequencies. Between the points of a grid of N frequencies the squared norm of the symbol along a
-    fixed direction is a real trigonometric polynomial of degree m = taps - 1 in each coordinate, which at a point
-    within pi / N of its maximum is still ``cos(m pi / N)`` times it (M. Riesz, 1914): dividing the largest squared
-    norm on the grid by that cosine, once a side, bounds it everywhere.
+    See :func:`.nn.proof.norms.operator_norms`.
 
     Args:
         layer: a layer made by :func:`nonexpansive`.
@@ -68,31 +58,5 @@ def layer_norms(layer: nn.Module) -> Tensor:
     scaling = scaling_of(layer)
     if scaling is None:
         raise ValueError(f"{type(layer).__name__} is not a nonexpansive layer: it has no norm that is proved")
-    layout = scaling.layout
-    weight: Tensor = fold(layer).weight.cpu().double()  # type: ignore[assignment]
-    if not bool((weight.abs() < _LARGEST).all()):  # a comparison with nan is false
-        return torch.full((layout.groups if layout.conv is None else 1,), torch.inf, dtype=torch.float64)
-    if layout.conv is None:
-        norm_G: Tensor = torch.linalg.matrix_norm(layout.matrices(weight), 2)
-    else:
-        norm_G = _symbol_norm(layout.kernels(weight))[None]
-    return norm_G * (1 + _ROUNDING)
-
-
-def _symbol_norm(kernel_GOIHW: Tensor) -> Tensor:
-    """Bound the norm of the convolution's symbol over all frequencies: (G, O, I, H, W) -> ()."""
-    symbols = kernel_GOIHW
-    correction = 1.0
-    for side in (3, 4):
-        degree = kernel_GOIHW.shape[side] - 1
-        count = max(_FREQUENCIES, 16 * degree) if degree else 1
-        # A real kernel's symbol at the opposite frequency is its conjugate: half of one side is enough.
-        symbols = torch.fft.rfft(symbols, count, side) if side == 3 else torch.fft.fft(symbols, count, side)
-        correction *= math.cos(math.pi * degree / count)
-    symbols = symbols.movedim((1, 2), (3, 4))
-    if symbols.shape[-2] > symbols.shape[-1]:
-        symbols = symbols.mT
-    # The largest eigenvalue of the smaller product is much faster to find than a singular value, and as accurate.
-    squares = torch.linalg.eigvalsh(symbols @ symbols.mH)[..., -1].amax().clamp_min(0)
-    bound: Tensor = (squares / correction).sqrt()
-    return bound
+    norm_G = operator_norms(fold(layer).weight, scaling.layout)  # type: ignore[arg-type]
+    return norm_G if scaling.layout.conv is None else norm_G.amax(0, keepdim=True)

@@ -21,7 +21,7 @@ from l2nnn_lightning.nn.precision import to_double
 from l2nnn_lightning.nn.scaling import UNIFORM, Bound, divisor, find_bound, scale_by_gram, steps_of
 
 __all__ = ["Bound", "fold", "harden", "is_hard", "largest_bound", "nonexpansive", "nonexpansive_layers", "penalty"]
-__all__ += ["raw_weight", "scaling_of", "soften"]
+__all__ += ["plain_class", "raw_weight", "scaling_of", "soften"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -207,6 +207,12 @@ def scaling_of(layer: nn.Module) -> NonexpansiveWeight | None:
         return None
     parts = layer.parametrizations["weight"]  # type: ignore[index]
     return next((part for part in parts if isinstance(part, NonexpansiveWeight)), None)
+
+
+def plain_class(layer: nn.Module) -> type[nn.Module]:
+    """Return the class that a nonexpansive layer folds to, and any other module's own."""
+    kind = type(layer)
+    return kind if scaling_of(layer) is None else kind.__bases__[0]
 
 
 def raw_weight(layer: nn.Module) -> nn.Parameter:

@@ -33,17 +33,29 @@ class Splitting(nn.Module):
         (0.6, 0.8)
     """
 
+    kept: Tensor | None
+    given: Tensor | None
+
     def __init__(self, shape: Sequence[int] = (), initial: float = math.sqrt(0.5)) -> None:
         super().__init__()
+        self.register_buffer("kept", None, persistent=False)
+        self.register_buffer("given", None, persistent=False)
         if not 0 <= initial <= 1:
             raise ValueError(f"the initial t must be in [0, 1], got {initial}")
         self.phase = nn.Parameter(torch.full(tuple(shape), math.asin(1 - 4 * math.asin(initial) / math.pi)))
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return t and sqrt(1 - t^2), both in [0, 1]."""
+        if self.kept is not None and self.given is not None:
+            return self.kept, self.given
         sine = self.phase.sin()
         scale = 1 - 4 * torch.finfo(sine.dtype).eps
         return scale * (math.pi / 4 * (1 - sine)).sin(), scale * (math.pi / 4 * (1 + sine)).sin()
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep both factors as numbers, whatever happens to p: no two libraries need to agree on a sine."""
+        self.kept, self.given = self()
 
 
 class Residual(nn.Module):

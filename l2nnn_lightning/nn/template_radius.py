@@ -13,11 +13,11 @@ quadratic programs, the exact distance to the rival's cell (Voracek and Hein, 20
 radius is the minimum over all rivals of these lower bounds; only the rivals whose simplest bound is below the minimum
 so far need a better one.
 
-Rounding. A network computes a score with an error of at most ``e (|w| |z| + |b|)``. In the worst case e is F times the
-unit roundoff u; ``e = 4 sqrt(F) u`` is taken, which holds with high probability whatever the order of summation
-(Higham and Mary, 2019). It counts for both scores, at the image and again at the attacked one, where
-``|z'| <= |z| + r``: so c is reduced by ``4 e (max|w| |z| + max|b|)`` and ``|a|`` enlarged by ``2 e max|w|``. The
-certificate itself is computed in float64, whose own errors are far smaller than these allowances.
+Rounding. Whatever the order of its sums, a network computes a score of F features with an error of at most
+``g (|w| |z| + |b|)``, ``g = gamma_(F + 2)`` (Higham, 2002, section 3.1). It counts for both scores at the attacked
+image, where ``|z'| <= |z| + r``; and for both at the image, as the certificate computes them itself, in float64. So c
+is reduced by ``4 e (max|w| |z| + max|b|)`` and ``|a|`` enlarged by ``2 e max|w|``, where e is g of the network's format
+plus ``2 gamma_(F + 16)`` of float64: more than the few further sums of the certificate can be off by.
 """
 
 from typing import NamedTuple
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from l2nnn_lightning.nn.precision import to_double
+from l2nnn_lightning.nn.proof.arithmetic import DOUBLE, Arithmetic
 
 __all__ = ["BoxMove", "TemplateRadius", "certify_templates", "combine_constraints", "move_in_box"]
 
@@ -36,8 +37,8 @@ _ENTRIES = 2**23
 # A box radius is not followed beyond this multiple of the radius in the whole space.
 _FARTHEST = 4.0
 _TINY = 1e-30
-# Networks in float64 are given the room that the certificate's own rounding needs.
-_LEAST_EPS = 1e-12
+# The last operations on a radius, each off by 2^-53 of its result.
+_DOWN = 1 - 2.0**-48
 # Far above the rounding of a sum of float64 products, far below anything that a radius shows.
 _MARGIN = 1e-9
 
@@ -61,6 +62,8 @@ class _Problem(NamedTuple):
     offset: Tensor
     slope: Tensor
     error: Tensor
+    apart: float
+    farthest: Tensor
 
 
 @torch.no_grad()
@@ -78,7 +81,7 @@ def certify_templates(
     Args:
         features_BF: what the templates see; with ``box`` the images themselves.
         label_B: the predicted labels; where a rival is not below the label's best template nothing is proved.
-        weight_KMF: the templates, as the network computes with them.
+        weight_KMF: the templates, as the network computes with them, and in its format.
         offset_KM: what is added to their scores.
         box: whether to compute the radius inside [0, 1] too.
         quick: whether the bisecting hyperplanes with the best own template will do, a few percent less.
@@ -88,9 +91,15 @@ def certify_templates(
     """
     _, count, features = weight_KMF.shape
     weight_NF, offset_N = to_double(weight_KMF).flatten(0, 1), to_double(offset_KM).flatten()
-    unit = 2 * features**0.5 * max(torch.finfo(weight_KMF.dtype).eps, _LEAST_EPS)
-    largest = torch.linalg.vector_norm(weight_NF, dim=1).max()
-    problem = _Problem(weight_NF, offset_N, 2 * unit * largest, 4 * unit * torch.stack([largest, offset_N.abs().max()]))
+    program, own_error = Arithmetic.of(weight_KMF.dtype), DOUBLE.gamma(features + 16)
+    unit = program.gamma(features + 2) + 2 * own_error
+    largest = torch.linalg.vector_norm(weight_NF, dim=1).max() * (1 + own_error)
+    size = torch.stack([largest, offset_N.abs().max()])
+    # What underflows is off by the smallest normal number, of every term.
+    error = torch.cat([4 * unit * size, 8 * program.tiny * (features + 2) * (1 + largest[None])])
+    # Features beyond that might overflow.
+    farthest = (program.largest / 4 - size[1]) / (size[0] + 1)
+    problem = _Problem(weight_NF, offset_N, 2 * unit * largest, error, 4 * own_error, farthest)
     own = min(_OWN, count)
     chunk = max(1, _ENTRIES // (_ROUND * own * features))
     parts = []
@@ -131,14 +140,15 @@ def _certify(
     rows_B = torch.arange(len(z_BF), device=z_BF.device)
     own_score_BM, own_BM = labelwise_BKM[rows_B, label_B].nan_to_num(nan=-torch.inf).topk(own, dim=1)
     own_BM = own_BM + count * label_B[:, None]
-    error_B = problem.error[0] * torch.linalg.vector_norm(z_BF, dim=1) + problem.error[1]
+    norm_B = torch.linalg.vector_norm(z_BF, dim=1)
+    error_B = problem.error[0] * norm_B + problem.error[1:].sum() * (1 + norm_B * problem.error[2])
 
     # The simplest bound, for every rival: the bisecting hyperplane with the own template that scores highest.
     best_BF = problem.weight[own_BM[:, 0]]
     squared_N = problem.weight.square().sum(1)
     sums_BN = squared_N[own_BM[:, 0], None] + squared_N
     # The difference of two squares loses digits where templates are close, so its error is added.
-    apart_BN = (sums_BN - 2 * best_BF @ problem.weight.mT + 1e-12 * sums_BN).clamp_min(0).sqrt()
+    apart_BN = (sums_BN - 2 * best_BF @ problem.weight.mT + problem.apart * sums_BN).clamp_min(0).sqrt()
     simple_BN = (own_score_BM[:, :1] - scores_BN - error_B[:, None]) / (apart_BN + problem.slope + _TINY)
     simple_BN.view_as(labelwise_BKM)[rows_B, label_B] = torch.inf
     is_won_B = (simple_BN > 0).all(1) & is_finite_B
@@ -167,10 +177,12 @@ def _certify(
     radius_B = torch.minimum(radius_B, nearest_BR[:, -1])
     radius_box_B = torch.minimum(radius_box_B, nearest_BR[:, -1])
     # A label that no rival can take keeps a finite radius: records hold finite numbers.
-    most = torch.finfo(torch.float32).max
-    proved_B = is_won_B & ~radius_B.isnan() & ~radius_box_B.isnan()
-    radius_B = torch.where(proved_B, radius_B.clamp(0, most), 0)
-    return TemplateRadius(radius_B, torch.where(proved_B, radius_box_B.clamp(0, most), 0) if box else None)
+    most_B = (problem.farthest - norm_B).clamp(0, torch.finfo(torch.float32).max)
+    proved_B = is_won_B & ~radius_B.isnan() & ~radius_box_B.isnan() & (most_B > 0)
+    radius_B, radius_box_B = (
+        torch.where(proved_B, torch.minimum(radius * _DOWN, most_B), 0) for radius in (radius_B, radius_box_B)
+    )
+    return TemplateRadius(radius_B, radius_box_B if box else None)
 
 
 def _pair_radius(

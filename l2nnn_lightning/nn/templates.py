@@ -58,6 +58,11 @@ class Templates(nn.Module):
         """Return b_km, (K, M)."""
         return -self.weight.square().sum(2) / 2 if self.free_offset is None else self.free_offset
 
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the offsets as numbers, whatever happens to the templates: nothing of them is left to round."""
+        self.free_offset = nn.Parameter(self.offsets())
+
     def scores(self, features_BF: Tensor) -> Tensor:
         """Compute every template's score: (B, F) -> (B, K, M)."""
         labels, count, _ = self.weight.shape
@@ -70,7 +75,10 @@ class Templates(nn.Module):
     def certify(
         self, features_BF: Tensor, label_B: Tensor, *, box: bool = False, quick: bool = False
     ) -> TemplateRadius:
-        """Prove radii; see :func:`certify_templates`. With ``box`` the features must be the images' own pixels."""
+        """Prove radii for scores in the weight's format; see :func:`certify_templates`.
+
+        With ``box`` the features must be the images' own pixels.
+        """
         weight, offsets = self.weight.detach(), self.offsets().detach()
         return certify_templates(features_BF, label_B, weight, offsets, box=box, quick=quick)
 

@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from l2nnn_lightning.data import Batch, to_float
 from l2nnn_lightning.data.errors import UserError
 from l2nnn_lightning.models import Certified, ConvL2NNN, MadryNet, Network, NetworkFactory
-from l2nnn_lightning.models.base import certify, prove
+from l2nnn_lightning.models.base import Program, prove
 from l2nnn_lightning.nn import penalty
 from l2nnn_lightning.nn.certificates import Certificate, confidence_gap
 from l2nnn_lightning.nn.precision import full_precision
@@ -149,28 +149,26 @@ class Classifier(pl.LightningModule):
         Raises:
             UserError: if the images have another size than the network was built for.
         """
+        self._check(image)
+        logits: Tensor = self.network(image)
+        return logits
+
+    def _check(self, image: Tensor) -> None:
         if image.dim() != 4 or tuple(image.shape[1:]) != self.image_shape:
             wanted = f"(batch, {', '.join(map(str, self.image_shape))})"
             raise UserError(f"this network takes images of shape {wanted}, got {tuple(image.shape)}: resize them")
-        logits: Tensor = self.network(image)
-        return logits
 
     def certify(self, image: Tensor) -> Certificate:
         """Predict and prove: label, confidence gap and certified L2 radius of each image, (B,) each.
 
-        Runs in evaluation mode, without autocast and TF32, in the precision of the weights. A radius of 0 proves
-        nothing; so it is wherever the network is not hard. For many batches, use :meth:`certified`.
+        Those of the weights in float64. A radius of 0 proves nothing. For many batches, use :meth:`certified`.
         """
-        training = self.training
-        self.eval()
-        try:
-            return certify(self, self.network.rule(), image)[0]
-        finally:
-            self.train(training)
+        self._check(image)
+        return self.certified()(image.to(self.device))
 
-    def certified(self) -> Certified:
-        """Copy the network as it is shipped: plain layers with the rule of their proof."""
-        return Certified(self.network).to(self.device)
+    def certified(self, program: Program = "float64") -> Certified:
+        """Copy the network as it is shipped: plain layers with the rule of their proof, for one of two programs."""
+        return Certified(self.network, program).to(self.device)
 
     def setup(self, stage: str) -> None:
         """Start fresh weights from training images, alike on every process."""
@@ -223,9 +221,13 @@ class Classifier(pl.LightningModule):
 
     test_step = validation_step
 
+    def on_predict_start(self) -> None:
+        """Prove once."""
+        self._predicting = (self.certified(),)  # a module's attribute would be one of its parts
+
     def predict_step(self, batch: Batch, _batch_index: int) -> Certificate:
         """Predict and prove."""
-        return self.certify(batch.image)
+        return self._predicting[0].forward(batch.image)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the epoch."""
