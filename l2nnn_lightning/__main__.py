@@ -35,9 +35,19 @@ _COMMANDS = {
         "evaluation.export.command:run_export",
         "write a checkpoint as ONNX, torch.export or safetensors, with its certificate",
     ),
+    "verify": (
+        "evaluation.options:verify_options",
+        "evaluation.verify.command:run_verify",
+        "prove the bounds of a checkpoint anew, in exact arithmetic",
+    ),
     "demo": ("", "experiments.demo:run_demo", "train on embedded digits and evaluate"),
     "compare": ("", "experiments.compare:run_compare", "evaluated runs side by side, and the Pareto front"),
     "study": ("", "experiments.study.run:run_study", "the paper's tables; study sweep: your own combinations"),
+    "soundness": (
+        "experiments.soundness_options:soundness_options",
+        "experiments.soundness:run_soundness",
+        "try to break what is claimed, near boundaries",
+    ),
     "benchmark": ("", "experiments.benchmark.run:run_benchmark", "what things cost, as ratios"),
     "dashboard": (
         "evaluation.options:dashboard_options",

@@ -24,7 +24,7 @@ _PLAIN = (
 
 
 def parse_options(
-    kind: type[Options], args: Sequence[str], prog: str, positional: Mapping[str, str] | None = None
+    kind: type[Options], args: Sequence[str], prog: str, positional: Mapping[str, str | None] | None = None
 ) -> Options:
     """Read a command line into a dataclass.
 

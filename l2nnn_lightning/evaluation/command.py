@@ -66,8 +66,10 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
     with sharing_team(options.processes, partial(_assist, options), start_method) as team:
         # Not before the others have started: it computes.
         subject = load_subject(options)
-        if subject.warning is not None and team.rank == 0:
-            print(subject.warning, file=sys.stderr)
+        unproved = subject.certified.rule.reason if subject.certified.is_hard else ""
+        for warning in (subject.warning, unproved and f"{options.ckpt_path} proves nothing: {unproved}"):
+            if warning and team.rank == 0:
+                print(warning, file=sys.stderr)
         measures = _asked(options, subject)
         whole = {m.name: m.whole(subject) for m in measures} if team.rank == 0 else {}
         parts = team.gather(partial(_measure, options, subject, measures, team))
@@ -78,12 +80,14 @@ def run_evaluation(args: Sequence[str], *, start_method: StartMethod = "spawn") 
     run = {
         "dataset": datamodule.name if options.split == "test" else f"{datamodule.name} ({options.split})",
         "checkpoint": options.ckpt_path,
+        "checkpoint_sha256": subject.sha256,
         "hard": certified.is_hard,
         "config": {"classifier": type(subject.classifier).__name__, **subject.classifier.hparams},
         "seed": options.seed,
         "seconds": time.perf_counter() - started,
         "command": shlex.join(["python", "evaluate.py", *args]),
         "radius_kind": certified.rule.name,
+        "program": options.program,
         "versions": versions(),
         "hardware": hardware(next(certified.parameters()).device),
     }

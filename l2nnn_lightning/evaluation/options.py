@@ -9,7 +9,7 @@ from typing import Literal
 from l2nnn_lightning.evaluation.arguments import at_least, parse_options
 from l2nnn_lightning.training.arguments import program
 
-__all__ = ["dashboard_options", "evaluate_options", "export_options", "predict_options"]
+__all__ = ["dashboard_options", "evaluate_options", "export_options", "predict_options", "verify_options"]
 
 _RADII = "0.5,1,1.58,2,3"
 
@@ -34,6 +34,8 @@ class EvaluateOptions:
         restarts: attempts from other random starts
         minimum_norm: cw: the nearest adversary, also beyond eps
         attack_proven: attack also what is proven safe within eps
+        program: what radii are proven for: the network's weights in float64, which then gives the labels too, or the
+            network as it is, in float32, as an exported graph computes
         soft_certificate: of a checkpoint in penalty mode: measure the radii that follow from the product of its exact
             norms, apart from the certified accuracy of hard networks, which stays 0
         jacobian: measure the norm of the Jacobian at the first N images
@@ -63,6 +65,7 @@ class EvaluateOptions:
     restarts: int = 1
     minimum_norm: bool = False
     attack_proven: bool = False
+    program: Literal["float64", "float32"] = "float64"
     soft_certificate: bool = False
     jacobian: int | None = None
     distances: int | None = None
@@ -168,6 +171,19 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
+class VerifyOptions:
+    """Prove the bounds of a checkpoint anew, in exact arithmetic, layer by layer, and write down by which lemma.
+
+    Args:
+        ckpt_path: the checkpoint, or the name of a pretrained classifier
+        output: the file to write (default: verification.json in the run folder)
+    """
+
+    ckpt_path: str
+    output: str | None = None
+
+
+@dataclass(frozen=True)
 class DashboardOptions:
     """Save a W&B workspace that shows confidence gap against accuracy across the runs of a project.
 
@@ -188,4 +204,5 @@ class DashboardOptions:
 evaluate_options = partial(parse_options, EvaluateOptions, prog=program("evaluate"))
 predict_options = partial(parse_options, PredictOptions, prog=program("predict"), positional={"images": "+"})
 export_options = partial(parse_options, ExportOptions, prog=program("export"))
+verify_options = partial(parse_options, VerifyOptions, prog=program("verify"), positional={"ckpt_path": None})
 dashboard_options = partial(parse_options, DashboardOptions, prog=program("dashboard"))

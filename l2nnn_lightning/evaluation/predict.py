@@ -74,8 +74,9 @@ def run_predict(args: Sequence[str]) -> list[Prediction]:
             write_text(options.output, text)
         else:
             sys.stdout.write(text)
-        if not classifier.is_hard:
-            print(f"{options.ckpt_path} proves nothing (it is not hard): every radius is 0", file=sys.stderr)
+        reason = "it is not hard" if not classifier.is_hard else certified.rule.reason
+        if reason:
+            print(f"{options.ckpt_path} proves nothing ({reason}): every radius is 0", file=sys.stderr)
     if errors:
         summary = f"{len(errors)} of {len(paths)} images were left out; the first: " if len(errors) > 1 else ""
         raise UserError(summary + errors[0])

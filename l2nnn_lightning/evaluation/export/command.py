@@ -28,6 +28,11 @@ _RULES = {
     "gap/sqrt(2)": "gap / sqrt(2): the logits are jointly 1-Lipschitz (Lemma 1)",
     "pairwise": "min over other labels j of (y_i - y_j) / c_ij, c_ij a Lipschitz constant of that difference",
 }
+_PROGRAMS = {
+    "float64": "label and logits of these weights computed in float64, with sums of products in any order",
+    "float32": "this graph in float32, each sum of products in any order (any batch size, thread count, memory layout; "
+    "fused multiply-add), and not by Winograd's or Fourier transforms, nor in TF32, bfloat16 or float16",
+}
 _RESULTS = ("dataset", "n", "accuracy", "gap_mean", "radius_mean", "certified", "attacks", "hard")
 
 
@@ -44,7 +49,14 @@ def run_export(args: Sequence[str]) -> Path:
     checkpoint = Checkpoint.read(options.ckpt_path)
     classifier = checkpoint.classifier()
     contents = _portable(checkpoint)
-    card = _describe(classifier, contents, options.ckpt_path, results)
+    if results is not None and not _is_of(results, checkpoint):
+        if options.results is not None:
+            raise UserError(
+                f"{options.results} holds the results of another checkpoint, {results.get('checkpoint')}: name those "
+                f"of {options.ckpt_path}, or evaluate it again"
+            )
+        results = None
+    card = _describe(classifier, contents, options, results)
     path = _output(options)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")
@@ -61,8 +73,9 @@ def run_export(args: Sequence[str]) -> Path:
     if options.format == "safetensors":  # loaded again by its card
         card["largest_differences"] = _reloaded_difference(classifier, path)
         write_json(card_path(path), card)
-    if not classifier.is_hard:
-        print(f"{options.ckpt_path} proves nothing (it is not hard): the exported radius is 0", file=sys.stderr)
+    reason = "it is not hard" if not classifier.is_hard else classifier.certified().rule.reason
+    if reason:
+        print(f"{options.ckpt_path} proves nothing ({reason}): the exported radius is 0", file=sys.stderr)
     print(f"{options.format}: {path}\ncard: {card_path(path)}")
     return path
 
@@ -80,7 +93,7 @@ def _output(options: ExportOptions) -> Path:
 
 
 def _write_graph(form: str, classifier: Classifier, path: Path) -> dict[str, float]:
-    certified, shape = classifier.certified(), classifier.image_shape
+    certified, shape = classifier.certified().as_shipped(), classifier.image_shape
     write, run = (graph.write_onnx, graph.run_onnx) if form == "onnx" else (graph.write_program, graph.run_program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn of their own internals
@@ -93,7 +106,7 @@ def _reloaded_difference(classifier: Classifier, path: Path) -> dict[str, float]
     """Say by how much rounded weights change the answers: the file is a network of its own, with its own proof."""
     theirs, ours = Checkpoint.read(path).classifier().certified(), classifier.certified()
     image = graph.random_images(classifier.image_shape, 64, seed=0)
-    logits = float((theirs.network(image) - ours.network(image)).abs().max())
+    logits = float((theirs.logits(image) - ours.logits(image)).abs().max())
     radius = float((theirs(image).radius - ours(image).radius).abs().max())
     return {"images": len(image), "logits": logits, "gap_and_radius": radius}
 
@@ -109,22 +122,27 @@ def _portable(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _describe(
-    classifier: Classifier, contents: Mapping[str, Any], ckpt_path: str, results: Mapping[str, Any] | None
+    classifier: Classifier, contents: Mapping[str, Any], options: ExportOptions, results: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Describe a classifier; of the results of its evaluation, if there are any, the summary alone."""
-    rule = classifier.certified().rule.name
+    certified = classifier.certified()
+    rule, program = certified.rule.name, "float64"
+    if options.format != "safetensors" and certified.rule.is_graph:
+        certified, program = certified.as_shipped(), "float32"
+    proven_for = _PROGRAMS[program] if not certified.rule.reason else f"nothing: {certified.rule.reason}"
     return {
         "classifier": type(classifier).__name__,
         "hyper_parameters": contents["hyper_parameters"],
         "hard": classifier.is_hard,
         "radius_rule": _RULES.get(rule, rule),
+        "radius_proven_for": proven_for,
         "norm": "L2 over the whole image, pixels in [0, 1]",
         "input": {"name": "image", "dtype": "float32", "range": [0, 1], "shape": ["batch", *classifier.image_shape]},
         "outputs": list(graph.OUTPUTS),
         "labels": contents["l2nnn_lightning"]["label_names"],
         "data": contents["l2nnn_lightning"].get("data"),
         "results": None if results is None else {key: results[key] for key in _RESULTS if key in results},
-        "checkpoint": ckpt_path,
+        "checkpoint": options.ckpt_path,
         "commit": _commit(),
         "versions": versions(),
     }
@@ -142,8 +160,14 @@ def _results(options: ExportOptions) -> dict[str, Any] | None:
         results: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is no results.json of evaluate.py: {error}") from error
-    evaluated = Path(results.get("checkpoint", "")).name
-    return results if options.results is not None or evaluated == Path(options.ckpt_path).name else None
+    return results
+
+
+def _is_of(results: Mapping[str, Any], checkpoint: Checkpoint) -> bool:
+    """Tell whether results are a checkpoint's: by its file, or, where an earlier version wrote them, by its name."""
+    evaluated = Path(results.get("checkpoint") or "")
+    recorded = results.get("checkpoint_sha256") or (sha256(evaluated) if evaluated.is_file() else None)
+    return evaluated.name == checkpoint.path.name if recorded is None else recorded == sha256(checkpoint.path)
 
 
 def _commit() -> str | None:

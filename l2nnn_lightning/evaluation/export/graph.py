@@ -25,6 +25,8 @@ _BATCHES = {"image": {0: torch.export.Dim("batch", min=1)}}
 class CertifiedNetwork(nn.Module):
     """A plain network that returns what it answers and what is proved, both from the same logits, on the CPU.
 
+    It is the program that the radius is proven for: the certified one in float32, or float64 where its weights are.
+
     Shape:
         (B, C, H, W) in [0, 1] -> logits (B, K), label int64 (B,), gap (B,), radius (B,), 0 where nothing is proved.
 
@@ -39,7 +41,8 @@ class CertifiedNetwork(nn.Module):
                 f"the radius of this network ({certified.rule.name}) is found by a search, which no graph holds: "
                 "export with --format safetensors"
             )
-        self.network, self.rule = certified.network, certified.rule
+        shipped = certified.as_shipped()
+        self.network, self.rule = shipped.program, shipped.rule
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -176,11 +179,11 @@ def check_parity(
         ParityError: if logits differ by more than 1e-5, gaps or radii by more than 1e-6, or a label whose gap is
             larger than that.
     """
-    counts = (1, 64)
+    counts, certified = (1, 64), certified.as_shipped()
     largest = {"logits": 0.0, "gap_and_radius": 0.0}
     for seed, count in enumerate(counts):
         image = random_images(shape, count, seed)
-        expected, certificate = certified.network(image), certified(image)
+        expected, certificate = certified.logits(image), certified(image)
         logits, label, gap, radius = run(image)
         scale = max(1.0, float(expected.abs().max()))
         difference = float((logits - expected).abs().max()) / scale

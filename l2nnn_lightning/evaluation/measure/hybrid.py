@@ -21,7 +21,6 @@ from l2nnn_lightning.evaluation.report.plane import History
 from l2nnn_lightning.evaluation.report.tables import Row, percent, radius_name
 from l2nnn_lightning.models.base import Certified
 from l2nnn_lightning.nn.certificates import confidence_gap
-from l2nnn_lightning.nn.precision import full_precision
 from l2nnn_lightning.training.checkpoints import Checkpoint
 from l2nnn_lightning.training.label_names import compare_names
 
@@ -29,6 +28,9 @@ __all__ = ["Hybrid", "HybridNetwork", "HybridRecords", "hybrid_records", "measur
 
 # Thresholds of the curve, beside 0: those that delegate about these fractions of the images.
 _DELEGATED = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+
+# Far above the rounding of a difference of float64 logits; a program in float32 claims nothing of its hybrid.
+_OUTWARD = 1e-12
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -181,18 +183,23 @@ def hybrid_records(
     the gap falls by at most 2 per unit of distance. It is 0 where nothing is proved.
     """
     batches = torch.split(images, batch_size)
-    logits = [_logits(certified, batch) for batch in batches]
+    logits = [certified.logits(_image(certified, batch)) for batch in batches]
 
     def radius(threshold: float) -> FloatArray:
         parts = []
         for batch, logits_BK in zip(batches, logits, strict=True):
             label_B1 = logits_BK.argmax(1, keepdim=True)
-            lowered_BK = logits_BK.scatter_add(1, label_B1, logits_BK.new_full(label_B1.shape, -threshold))
+            # Lower by more than the rounding of this difference, and of the gap that is compared with the threshold.
+            lowered_B1 = threshold * (1 + _OUTWARD) + _OUTWARD * logits_BK.abs().amax(1, keepdim=True)
+            lowered_BK = logits_BK.scatter_add(1, label_B1, -lowered_B1 if threshold else 0 * lowered_B1)
             proved = certified.rule(lowered_BK, _image(certified, batch))
             parts.append(torch.where(proved.label == label_B1[:, 0], proved.radius, 0).cpu())
         return torch.cat(parts).double().numpy()
 
-    ours, theirs = torch.cat(logits).cpu(), torch.cat([_logits(fallback, batch).argmax(1).cpu() for batch in batches])
+    ours, theirs = (
+        torch.cat(logits).cpu(),
+        torch.cat([fallback.logits(_image(fallback, batch)).argmax(1).cpu() for batch in batches]),
+    )
     return HybridRecords(
         confidence_gap(ours).double().numpy(),
         (ours.argmax(1) == labels.cpu()).numpy(),
@@ -232,13 +239,6 @@ def _at(records: HybridRecords, threshold: float, radii: Sequence[float]) -> dic
         "certified": certified,
         "certified_kept": {key: value / share for key, value in certified.items()} if kept.any() else None,
     }
-
-
-@torch.no_grad()
-def _logits(certified: Certified, images: Tensor) -> Tensor:
-    with full_precision(device_of(certified)):
-        logits: Tensor = certified.network(_image(certified, images))
-    return logits
 
 
 def _image(certified: Certified, images: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from l2nnn_lightning.evaluation.measure.partial import PartialAttacks
 from l2nnn_lightning.evaluation.measure.records import AttackInfo, Records
 from l2nnn_lightning.evaluation.options import EvaluateOptions
 from l2nnn_lightning.models.base import Certified
-from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of
+from l2nnn_lightning.training.checkpoints import Checkpoint, run_folder_of, sha256
 from l2nnn_lightning.training.classifier import Classifier
 
 __all__ = ["Subject", "attack_images", "certify_images", "device_of", "eps_of", "in_run_folder", "load_subject"]
@@ -49,6 +49,8 @@ class Subject:
     #: The names of the labels in training, where they are known; and what to say of it, in one line.
     label_names: list[str] | None = None
     warning: str | None = None
+    #: Of the checkpoint's file, in hexadecimal.
+    sha256: str | None = None
 
 
 def load_subject(options: EvaluateOptions) -> Subject:
@@ -75,9 +77,9 @@ def load_subject(options: EvaluateOptions) -> Subject:
     if names is None and (options.data or options.root):
         taken = ", ".join(datamodule.label_names)
         warning = f"{options.ckpt_path} does not hold the names of its labels: they are taken to be {taken}"
-    return Subject(
-        classifier, classifier.certified().to(device), datamodule, images, labels, batch_size, names, warning
-    )
+    certified = classifier.certified(options.program).to(device)
+    digest = sha256(checkpoint.path)
+    return Subject(classifier, certified, datamodule, images, labels, batch_size, names, warning, digest)
 
 
 def in_run_folder(ckpt_path: str) -> Path:
