@@ -11,6 +11,7 @@ import pytest
 import torch
 from made_up_images import SHAPE
 from made_up_training import make_classifier
+from small_networks import SMALL
 from terminal import Terminal
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,11 +24,13 @@ from l2nnn_lightning.evaluation.export.graph import (
     check_parity,
     random_images,
     run_onnx,
+    run_program,
     write_onnx,
+    write_program,
 )
-from l2nnn_lightning.models import TemplateNet
-from l2nnn_lightning.nn import BatchScaling, BoundedScaling, NormPool2d, Residual, SubtractSubsetMeans, UnitSlope
-from l2nnn_lightning.training.checkpoints import Checkpoint
+from l2nnn_lightning.models import NETWORKS, Certified, TemplateNet
+from l2nnn_lightning.nn import BatchScaling, BoundedScaling, NormPool2d, Residual, SubtractSubsetMeans, UnitSlope, harden
+from l2nnn_lightning.training.checkpoints import Checkpoint, sha256
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import CrossEntropy
 
@@ -43,12 +46,15 @@ def test_a_program_needs_none_of_our_code_and_agrees(checkpoint: str, tmp_path: 
     classifier = Checkpoint.read(checkpoint).classifier()
     image = torch.rand(5, *classifier.image_shape)
     logits, label, gap, radius = torch.export.load(tmp_path / "model.pt2").module()(image)
-    expected = classifier.certify(image)
+    expected = classifier.certified("float32")(image)
     top = logits.topk(2).values
     torch.testing.assert_close(gap, top[:, 0] - top[:, 1])
     assert torch.equal(label, logits.argmax(1))
     torch.testing.assert_close(radius, expected.radius, rtol=0, atol=1e-6)
     assert bool((radius > 0).any())
+    exact = classifier.certify(image).radius
+    assert bool(((radius <= exact) & (radius >= exact - 1e-4)).all())  # float32 costs something
+    assert card["radius_proven_for"].startswith("this graph in float32")
     assert card["hard"] is True
     assert card["input"] == {"name": "image", "dtype": "float32", "range": [0, 1], "shape": ["batch", 1, 6, 6]}
     assert card["outputs"] == ["logits", "label", "gap", "radius"]
@@ -72,7 +78,7 @@ def test_onnx_with_pooling_and_pairwise_radii(tmp_path: Path, options: dict[str,
     check_parity(certified, SHAPE, partial(run_onnx, path))
     image = torch.rand(9, 1, 6, 6)
     _, label, _, radius = run_onnx(path, image)
-    expected = classifier.certify(image)
+    expected = certified.as_shipped()(image)
     assert torch.equal(label, expected.label)
     np.testing.assert_allclose(radius, expected.radius, atol=1e-6)
     assert float(radius.max()) > 0
@@ -122,7 +128,7 @@ def test_a_soft_network_exports_a_radius_of_zero_and_says_so(tmp_path: Path, ter
 
 
 def test_a_wrong_export_is_found_out() -> None:
-    certified = make_classifier(hard=True).certified()
+    certified = make_classifier(hard=True).certified("float32")
 
     def run(image: Tensor, factor: float, shift: float) -> tuple[Tensor, ...]:
         label, gap, radius = certified(image)
@@ -189,6 +195,39 @@ def test_the_card_quotes_the_evaluation_of_this_checkpoint(checkpoint: str, tmp_
     file.write_text(json.dumps(results))
     card = export(checkpoint, "safetensors", tmp_path / "m.safetensors", "--results", str(file))
     assert card["results"] == {"accuracy": 0.9, "certified": {"0.5": 0.4}, "n": 7}
+
+
+@pytest.mark.parametrize("told", ["sha256", "file", "name"])
+def test_results_of_another_checkpoint_are_refused(
+    checkpoint: str, tmp_path: Path, terminal: Terminal, told: str
+) -> None:
+    other = Path(save(make_classifier(hard=True), tmp_path / Path(checkpoint).name))
+    results: dict[str, Any] = {"accuracy": 0.9, "checkpoint": str(other)}
+    if told == "sha256":
+        results |= {"checkpoint": checkpoint, "checkpoint_sha256": sha256(other)}
+    elif told == "name":
+        results["checkpoint"] = "somewhere/fashion.ckpt"
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    args = ["export", "--ckpt_path", checkpoint, "--format", "safetensors", "--results", str(file)]
+    assert "another checkpoint" in terminal.error_line(main, *args, "--output", str(tmp_path / "m.safetensors"))
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar_tight", "cifar_resnet", "rows_rnn", "shift"])
+def test_programs_of_networks_that_regroup_recur_and_shift_agree(tmp_path: Path, name: str) -> None:
+    """That every registered network becomes a graph is tested with the networks."""
+    certified = Certified(NETWORKS[name](SHAPE, 3, **SMALL[name]).apply(harden))
+    write_program(CertifiedNetwork(certified), random_images(SHAPE, 2, seed=0), tmp_path / "model.pt2")
+    check_parity(certified, SHAPE, partial(run_program, tmp_path / "model.pt2"))
+
+
+@pytest.mark.parametrize("name", ["cifar_tight", "cifar_resnet", "cifar_paper"])
+def test_onnx_of_networks_that_regroup_and_split(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    certified = Certified(NETWORKS[name](SHAPE, 3, **SMALL[name]).apply(harden))
+    write_onnx(CertifiedNetwork(certified), random_images(SHAPE, 2, seed=0), tmp_path / "model.onnx")
+    check_parity(certified, SHAPE, partial(run_onnx, tmp_path / "model.onnx"))
 
 
 def save(classifier: Classifier, path: Path) -> str:

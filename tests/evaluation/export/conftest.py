@@ -1,0 +1,6 @@
+"""Small networks of every kind are shared with the tests of networks."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
