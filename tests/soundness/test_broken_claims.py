@@ -37,7 +37,7 @@ def test_what_biases_hide_is_in_the_allowance(hidden: float) -> None:
     network = NETWORKS["mlp"](PIXELS, 2, dense=[2, 2], hard=True, activation="relu").eval()
     dense(network.trunk[1], [[1.0, 1.0], [0.0, 0.0]], [hidden, 0.0])
     dense(network.trunk[3], [[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
-    dense(network.trunk[3], [[1.0, 0.0], [0.0, 1.0]], [-hidden * float(network.trunk[3].weight[0, 0]), 0.0])
+    dense(network.trunk[3], [[1.0, 0.0], [0.0, 1.0]], [-hidden * float(network.trunk[3].weight[0, 0].detach()), 0.0])
     dense(network.head.stacks[0], [[[1.0, 0.0]], [[-1.0, 0.0]]], [-0.5, 0.5])
     scale = hidden / 2.0 ** (24 if hidden < 2.0**50 else 53)
     one, other = images([0.0, 0.0], [2 * scale, 2 * scale])
@@ -48,7 +48,7 @@ def test_what_biases_hide_is_in_the_allowance(hidden: float) -> None:
 def test_what_the_mean_hides_is_in_the_allowance() -> None:
     network = NETWORKS["mlp"](PIXELS, 2, dense=[2], mean=2.0**24, hard=True, activation="relu").eval()
     dense(network.trunk[2], [[-1.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
-    dense(network.trunk[2], [[-1.0, 0.0], [0.0, 0.0]], [2.0**24 * float(network.trunk[2].weight[0, 0]), 0.0])
+    dense(network.trunk[2], [[-1.0, 0.0], [0.0, 0.0]], [2.0**24 * float(network.trunk[2].weight[0, 0].detach()), 0.0])
     dense(network.head.stacks[0], [[[1.0, 0.0]], [[-1.0, 0.0]]], [-0.5, 0.5])
     one, other = images([0.0, 0.0], [-4.0, 0.0])
     assert_no_claim_is_broken(network, one, other)
