@@ -44,11 +44,12 @@ def run_soundness(args: Sequence[str]) -> dict[str, Any]:
         ArgumentError: for a bad command line.
     """
     options = soundness_options(args)
-    started, tried, tightest = time.perf_counter(), {}, 0.0
+    started, tightest = time.perf_counter(), 0.0
+    tried: dict[str, int] = {}
     generator = torch.Generator().manual_seed(options.seed)
     for name, network, shape in _networks(options.seed):
         for program in ("float64", "float32"):
-            certified = Certified(network, program)  # type: ignore[arg-type]
+            certified = Certified(network, program)
             for attacks, nearest in _attack(certified, shape, generator, f"{name}, {program}, seed {options.seed}"):
                 key = f"{name} {program}"
                 tried[key] = tried.get(key, 0) + attacks
@@ -135,7 +136,7 @@ def _engines(certified: Certified) -> list[Callable[[Tensor], Tensor]]:
         return certified.logits(images).argmax(1)
 
     def one_by_one(images: Tensor) -> Tensor:
-        return torch.cat([at_once(image) for image in images.split(1)])
+        return torch.cat([at_once(image) for image in torch.split(images, 1)])
 
     def channels_last(images: Tensor) -> Tensor:
         return at_once(images.contiguous(memory_format=torch.channels_last))
@@ -171,4 +172,5 @@ def _moved(
         (direction,) = torch.autograd.grad((rival - logits.gather(1, label[:, None])[:, 0]).sum(), x)
     length = direction.double().flatten(1).norm(dim=1).clamp_min(1e-300)
     step = (radius.clamp_max(1e6) * (1 - 1e-6) / length)[:, None, None, None] * direction.double()
-    return (images.double() + step).to(images.dtype)
+    moved: Tensor = (images.double() + step).to(images.dtype)
+    return moved

@@ -49,7 +49,7 @@ class Network(nn.Module):
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Note the shape of the images, the first argument: a proof counts pixels."""
         network = super().__new__(cls)
-        shape = options.get("image_shape", args[0] if args else None)
+        shape: Any = options.get("image_shape", args[0] if args else None)
         is_shape = isinstance(shape, Sequence) and len(shape) == 3 and all(isinstance(side, int) for side in shape)
         network.__dict__["image_shape"] = tuple(shape) if is_shape else None
         return network
@@ -175,10 +175,10 @@ class Certified(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Go to a device; what is cast to another format is not what was proved."""
         form = next(self.program.parameters()).dtype
-        self.network._apply(fn, recurse)
+        self.network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for part in (self.program, self.rule):
             try:
-                part._apply(fn, recurse)
+                part._apply(fn, recurse)  # type: ignore[no-untyped-call]
             except TypeError:
                 continue  # Apple's GPUs know no float64: the program stays on the CPU
         if next(self.program.parameters()).dtype != form:

@@ -1,5 +1,7 @@
 """Convolutions in float64 on a CPU, where PyTorch has no fast ones: patches of a few images, as one product."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,23 +21,27 @@ class PatchConv2d(nn.Conv2d):
         layer: a convolution without groups, dilation and other padding than zeros.
     """
 
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
     def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias=False
-        )
+        (rows, columns), (down, right) = layer.kernel_size, layer.stride
+        sides: tuple[Any, ...] = tuple(layer.padding)
+        padding = (int(sides[0]), int(sides[1]))
+        super().__init__(layer.in_channels, layer.out_channels, (rows, columns), (down, right), padding, bias=False)
         self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the map."""
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)  # type: ignore[arg-type]
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         matrix_PO = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        parts = [self._multiply(part, matrix_PO) for part in x.permute(0, 2, 3, 1).split(_IMAGES)]
+        parts = [self._multiply(part, matrix_PO) for part in torch.split(x.permute(0, 2, 3, 1), _IMAGES)]
         y_BHWO = torch.cat(parts)
         return (y_BHWO if self.bias is None else y_BHWO + self.bias).permute(0, 3, 1, 2)
 
     def _multiply(self, x_BHWC: Tensor, matrix_PO: Tensor) -> Tensor:
-        (down, right), (rows, columns) = self.padding, self.kernel_size  # type: ignore[misc]
+        (down, right), (rows, columns) = self.padding, self.kernel_size
         padded = F.pad(x_BHWC, (0, 0, right, right, down, down)).contiguous()
         batch, height, width, channels = padded.shape
         image, row, pixel, _ = padded.stride()

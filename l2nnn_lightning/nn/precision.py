@@ -65,6 +65,7 @@ def _operation(name: str) -> Any:
 
 def _mode(name: str) -> str:
     """Read a switch; ``none`` where it says what its library says, or all of torch, which it then goes on to follow."""
+    everything: Any = torch.backends
+    library = getattr(everything, name.split(".")[0])
     mode: str = _operation(name).fp32_precision
-    library = getattr(torch.backends, name.split(".")[0])
-    return "none" if mode in (getattr(library, "fp32_precision", None), torch.backends.fp32_precision) else mode
+    return "none" if mode in (getattr(library, "fp32_precision", None), everything.fp32_precision) else mode

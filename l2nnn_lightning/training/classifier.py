@@ -164,7 +164,7 @@ class Classifier(pl.LightningModule):
         Those of the weights in float64. A radius of 0 proves nothing. For many batches, use :meth:`certified`.
         """
         self._check(image)
-        return self.certified()(image.to(self.device))
+        return self.certified().forward(image.to(self.device))
 
     def certified(self, program: Program = "float64") -> Certified:
         """Copy the network as it is shipped: plain layers with the rule of their proof, for one of two programs."""

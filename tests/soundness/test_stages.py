@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from boundaries import assert_no_claim_is_broken
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up_images import SHAPE
 from oracles import affine_norm
@@ -35,6 +35,7 @@ MAP = (2, 8, 8)
 SINGLE = Arithmetic.of(torch.float32)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 9),
@@ -55,7 +56,7 @@ def test_norms_of_matrices_are_tight_and_never_below(rows: int, columns: int, sc
     groups=st.sampled_from([1, 2]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 def test_norms_of_convolutions_and_of_their_absolute_entries_are_upper_bounds(
     kernel: tuple[int, int], stride: int, dilation: int, groups: int, seed: int
 ) -> None:

@@ -101,13 +101,14 @@ def verify_program(program: nn.Module, image_shape: Iterable[int], unit: Fractio
     value = torch.zeros(1, *image_shape, dtype=next(program.parameters()).dtype)
     known = Known([one], (one, 0 * one), (unit, tiny * 2**20))
     steps: list[Step] = []
+    trunk: Any = program.trunk
     head: Any = program.head
     kind = type(head).__name__
     if kind not in ("MultiHead", "SingleHead"):
         raise NotVerifiedError(f"there is no lemma here for the head {kind}")
     layers = list(head.layers())
     rows = head.rows()
-    for name, module in _flat("trunk", program.trunk):
+    for name, module in _flat("trunk", trunk):
         known, value = _step(name, module, known, value, unit, tiny, steps)
     if known.labelled or rows is None:
         for index, module in enumerate(layers):
@@ -123,12 +124,12 @@ def verify_program(program: nn.Module, image_shape: Iterable[int], unit: Fractio
     for row, shift in zip(weights, bias, strict=True):
         size = _add(_times(known.computed(), root_up(_square(row))), (Fraction(0), abs(Fraction(shift))))
         lost.append(_lost(size, weights.shape[1], 1, Fraction(1), unit, tiny))
-    labels = range(len(weights))
+    every = range(len(weights))
     steps.append(Step("head", "one row a label: |w_i - w_j|", max(max(part) for part in apart), known.error))
     parts = [
-        [[up(apart[i][j] * known.error[k] + lost[i][k] + lost[j][k]) for j in labels] for i in labels] for k in (0, 1)
+        [[up(apart[i][j] * known.error[k] + lost[i][k] + lost[j][k]) for j in every] for i in every] for k in (0, 1)
     ]
-    return Verified(steps, [[up(apart[i][j] * known.lipschitz[0]) for j in labels] for i in labels], *parts)
+    return Verified(steps, [[up(apart[i][j] * known.lipschitz[0]) for j in every] for i in every], *parts)
 
 
 def _flat(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
