@@ -42,12 +42,14 @@ def _(block: Residual, signal: Signal, arithmetic: Arithmetic) -> Signal:
     (t, t_rest), (s, s_rest) = ([factor.detach().abs() for factor in split()] for split in (block.split, block.merge))
     value = signal.value if block.channels is None else signal.value[:, slice(*block.channels)]
     branch = follow([block.branch], within(signal, value, t_rest.amax(), arithmetic), arithmetic)
+    merged, given_by, kept_by = inflate((s.square() + s_rest.square()).amax()), s_rest.amax(), s.amax() * t.amax()
+    if block.added is not None:  # what does not meet passes as it is
+        merged, given_by, kept_by = merged.clamp_min(1), given_by.clamp_min(1), s.amax().clamp_min(1) * t.amax()
     split = inflate((t.square() + (branch.lipschitz * t_rest).square()).amax())
-    constant = inflate((inflate((s.square() + s_rest.square()).amax()) * split).sqrt())
-    kept = signal.computed.times(inflate(s * t).amax())
-    given = branch.computed.times(s_rest.amax())
+    constant = inflate((merged * split).sqrt())
+    kept, given = signal.computed.times(inflate(kept_by)), branch.computed.times(given_by)
     sums = kept.plus(given)
-    own = branch.error.times(s_rest.amax()).plus(sums.times(arithmetic.gamma(4)))
+    own = branch.error.times(given_by).plus(sums.times(arithmetic.gamma(4)))
     own = own.plus(8 * arithmetic.tiny * signal.entries**0.5)
     if block.channels is not None:  # the others pass unchanged
         constant, sums = constant.clamp_min(1), sums.plus(signal.computed)
@@ -56,7 +58,7 @@ def _(block: Residual, signal: Signal, arithmetic: Arithmetic) -> Signal:
         value=block(signal.value),
         lipschitz=inflate(signal.lipschitz * constant),
         # At 0 a block gives what its branch does.
-        norm=signal.norm.times(constant).plus(Affine.constant(branch.norm.offset).times(s_rest.amax())),
+        norm=signal.norm.times(constant).plus(Affine.constant(branch.norm.offset).times(given_by)),
         error=signal.error.times(constant).plus(own),
         peak=signal.peak.largest(branch.peak).largest(sums.times(2 / arithmetic.largest)),
         sided=False,

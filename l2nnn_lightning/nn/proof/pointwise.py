@@ -194,7 +194,7 @@ def _(module: ScaledSigmoid, signal: Signal, arithmetic: Arithmetic) -> Signal:
     exponential, which it is taken to compute to ``16`` units, and one product add to that.
     """
     _alone(module, signal)
-    height = module.log_height.exp().amax() * (1 + 1e-14)
+    height = module.log_height.clamp(-80, 80).exp().amax() * (1 + 1e-14)
     entries = signal.entries**0.5
     if not bool(module.log_height.abs().amax() < math.log(arithmetic.largest) / 4):
         raise UnprovableError(f"{name_of(module)} has a height that is out of all proportion")

@@ -29,7 +29,15 @@ from l2nnn_lightning.evaluation.export.graph import (
     write_program,
 )
 from l2nnn_lightning.models import NETWORKS, Certified, TemplateNet
-from l2nnn_lightning.nn import BatchScaling, BoundedScaling, NormPool2d, Residual, SubtractSubsetMeans, UnitSlope, harden
+from l2nnn_lightning.nn import (
+    BatchScaling,
+    BoundedScaling,
+    NormPool2d,
+    Residual,
+    SubtractSubsetMeans,
+    UnitSlope,
+    harden,
+)
 from l2nnn_lightning.training.checkpoints import Checkpoint, sha256
 from l2nnn_lightning.training.classifier import Classifier
 from l2nnn_lightning.training.objectives import CrossEntropy
