@@ -148,7 +148,7 @@ def _step(
     with torch.no_grad():
         still = module(torch.zeros_like(value))
     entries = still.numel()
-    inner = type(getattr(module, "activation", getattr(module, "module", nn.Identity()))).__name__
+    inner = type(getattr(module, "module", nn.Identity())).__name__
     if inner not in _EXACT:
         raise NotVerifiedError(f"there is no lemma here for {name}, {kind} of {inner}")
     if kind in _EXACT:

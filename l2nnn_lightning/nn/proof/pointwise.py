@@ -99,10 +99,10 @@ def _(module: MaxMin | TwoSidedReLU, signal: Signal, arithmetic: Arithmetic) -> 
 def _(module: OnShare, signal: Signal, arithmetic: Arithmetic) -> Signal:
     """Entry by entry, or a pair of channels at a time, on some of them."""
     _alone(module, signal)
-    kind, seen = type(module.activation), signal.value.movedim(0, -1)[signal.value.shape[1] - module.channels :]
+    kind, seen = type(module.module), signal.value.movedim(0, -1)[signal.value.shape[1] - module.channels :]
     if kind not in (*SIMPLE, Absolute, MaxMin, TwoSidedReLU):
-        raise UnprovableError(f"{name_of(module)} holds {name_of(module.activation)}")
-    follow([module.activation], replace(signal, value=seen), arithmetic)  # it is as it should be
+        raise UnprovableError(f"{name_of(module)} holds {name_of(module.module)}")
+    follow([module.module], replace(signal, value=seen), arithmetic)  # it is as it should be
     return keeps(module, signal, arithmetic)
 
 
