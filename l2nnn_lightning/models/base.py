@@ -3,7 +3,8 @@
 # ruff: noqa: ARG002 (what a network that proves nothing is asked)
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from operator import index
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -50,8 +51,11 @@ class Network(nn.Module):
         """Note the shape of the images, the first argument: a proof counts pixels."""
         network = super().__new__(cls)
         shape: Any = options.get("image_shape", args[0] if args else None)
-        is_shape = isinstance(shape, Sequence) and len(shape) == 3 and all(isinstance(side, int) for side in shape)
-        network.__dict__["image_shape"] = tuple(shape) if is_shape else None
+        try:
+            sides = tuple(map(index, shape))
+        except TypeError:
+            sides = ()
+        network.__dict__["image_shape"] = sides if len(sides) == 3 else None
         return network
 
     @property

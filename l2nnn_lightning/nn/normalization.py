@@ -171,6 +171,7 @@ class BatchScaling(nn.Module):
     """
 
     running_variance: Tensor
+    kept: Tensor | None
 
     def __init__(self, num_features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
@@ -179,9 +180,17 @@ class BatchScaling(nn.Module):
         self.momentum, self.eps = momentum, eps
         self.raw = nn.Parameter(torch.ones(num_features))
         self.register_buffer("running_variance", torch.ones(num_features))
+        self.register_buffer("kept", None, persistent=False)
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the factors for the running variances as numbers."""
+        self.kept = self.factors()
 
     def factors(self, variance_C: Tensor | None = None) -> Tensor:
         """Return the factors for these variances, by default the running ones: (C,), each in [-1, 1]."""
+        if variance_C is None and self.kept is not None:
+            return self.kept
         sigma = ((self.running_variance if variance_C is None else variance_C) + self.eps).sqrt()
         # Both quotients are at most 1 in size, so that none overflows.
         raw = _over_largest(self.raw) * (sigma.amin(0) / sigma)

@@ -59,5 +59,5 @@ def read_patches(network: nn.Module) -> None:
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Conv2d and layer.groups == 1 and layer.dilation == (1, 1):
                 wide = layer.in_channels * layer.kernel_size[1] >= _ROW
-                if wide and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+                if wide and layer.padding_mode == "zeros" and layer.padding not in ("same", "valid"):
                     setattr(parent, name, PatchConv2d(layer).train(layer.training))

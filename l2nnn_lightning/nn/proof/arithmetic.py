@@ -70,7 +70,7 @@ class Affine(NamedTuple):
 
     def plus(self, other: "Affine | Tensor | float") -> "Affine":
         """Add a bound, or a constant, rounded up."""
-        added = other if isinstance(other, Affine) else Affine.constant(other)
+        added = other if type(other) is Affine else Affine.constant(other)
         return Affine(inflate(self.slope + added.slope), inflate(self.offset + added.offset))
 
     def times(self, factor: Tensor | float) -> "Affine":

@@ -8,6 +8,7 @@ from torch import Tensor
 from l2nnn_lightning.nn.activations import MaxMin, TwoSidedReLU
 from l2nnn_lightning.nn.layouts import layout_of
 from l2nnn_lightning.nn.proof.arithmetic import DOUBLE, Affine, Arithmetic, inflate
+from l2nnn_lightning.nn.proof.bending import BENDING, afresh
 from l2nnn_lightning.nn.proof.norms import absolute_norms, operator_norms
 from l2nnn_lightning.nn.proof.pointwise import SIMPLE
 from l2nnn_lightning.nn.proof.signal import Signal, UnprovableError, follow, name_of, stage
@@ -16,6 +17,9 @@ from l2nnn_lightning.nn.recurrent import Recurrent
 from l2nnn_lightning.nn.residual import Residual
 
 __all__ = ["within"]
+
+# Of a state, beside which what an activation is off by at 0 is small.
+_FLOOR = 2.0**-6
 
 
 def within(signal: Signal, value: Tensor, scale: Tensor | float, arithmetic: Arithmetic) -> Signal:
@@ -67,16 +71,18 @@ def _(block: Residual, signal: Signal, arithmetic: Arithmetic) -> Signal:
 
 @stage(Recurrent)
 def _(layer: Recurrent, signal: Signal, arithmetic: Arithmetic) -> Signal:
-    """``h_k = f(M (r_(k-1), x_k) + b)``, f keeping norms and rounding nothing.
+    """``h_k = f(M (r_(k-1), x_k) + b)``, f nonexpansive with ``f(0) = 0``.
 
     With ``N >= |M|`` and ``N >= 1``, and the split's factors of squares at most ``q >= 1`` in sum, K steps are
     Lipschitz with ``G = (N sqrt(q))^K``, all together or, without a split, each. A disturbance ``d_k`` of what f
-    receives, such as the bias or a rounding, moves what follows by ``G |d_k|``, so that K of them move it by
-    ``G K max |d_k|``.
+    receives, such as the bias or a rounding, or of what f gives, by its own rounding, moves what follows by
+    ``G |d_k|``, so that K of them move it by ``G K max |d_k|``.
     """
-    if signal.parts > 1 or type(layer.activation) not in (*SIMPLE, MaxMin, TwoSidedReLU):
+    received = torch.zeros(1, layer.linear.out_features, dtype=torch.float64)
+    if signal.parts > 1 or type(layer.activation) not in (*SIMPLE, *BENDING, MaxMin, TwoSidedReLU):
         raise UnprovableError(f"{name_of(layer)} has an activation of which nothing is known")
-    follow([layer.activation], replace(signal, value=torch.zeros(1, layer.linear.out_features).double()), arithmetic)
+    if bool(layer.activation(received).any()):
+        raise UnprovableError(f"{name_of(layer)} has an activation that is not 0 at 0")
     value = layer(signal.value)
     steps, weight, layout = signal.value.shape[1], layer.linear.weight, layout_of(layer.linear)
     squares, recurs = torch.ones(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
@@ -87,13 +93,15 @@ def _(layer: Recurrent, signal: Signal, arithmetic: Arithmetic) -> Signal:
     growth = inflate(inflate(norm.clamp_min(1) * squares.sqrt()) ** steps * (1 + DOUBLE.gamma(8 * steps)))
     bias = layer.linear.bias
     offset = torch.zeros(1).double() if bias is None else torch.linalg.vector_norm(bias.detach())[None] * (1 + 1e-12)
-    # Twice what states can be, while roundings disturb them less than that; which is seen to below.
-    state = signal.computed.plus(offset * steps).times(2 * growth)
+    # More than twice what states can be, while roundings disturb them less than that; which is seen to below.
+    state = signal.computed.plus(offset * steps).times(2 * growth).plus(_FLOOR)
     size = signal.computed.plus(state.times(recurs)).times(absolute).plus(offset)
     step = rounding_of_sums(arithmetic, weight.shape[1] + 3, weight.shape[0], size, absolute)
     step = step.plus(state.times(arithmetic.gamma(3))).plus(4 * arithmetic.tiny * value.numel() ** 0.5)
+    bent = follow([layer.activation], afresh(signal, size.plus(step), value=received, sided=False), arithmetic)
+    step = step.plus(bent.error)
     own = step.times(growth * (steps + 1))
-    if not bool((own.slope <= state.slope / 4).all() & (own.offset <= state.offset / 4 + 1e-30).all()):
+    if not bool((own.slope <= state.slope / 4).all() & (own.offset <= state.offset / 4).all()):
         raise UnprovableError(f"{name_of(layer)} rounds more than it computes")
     return replace(
         signal,
@@ -101,7 +109,7 @@ def _(layer: Recurrent, signal: Signal, arithmetic: Arithmetic) -> Signal:
         lipschitz=inflate(signal.lipschitz * growth),
         norm=signal.norm.times(growth).plus(growth * steps * offset),
         error=signal.error.times(growth).plus(own),
-        peak=signal.peak.largest(size.plus(state).times(2 / arithmetic.largest)),
+        peak=bent.peak.largest(size.plus(state).times(2 / arithmetic.largest)),
         sided=False,
         overlaps=layer.split is None,
     )

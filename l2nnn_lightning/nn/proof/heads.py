@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-import l2nnn_lightning.nn.proof.blocks  # noqa: F401 (registers its stages)
+import l2nnn_lightning.nn.proof.blocks
+import l2nnn_lightning.nn.proof.normalization
+import l2nnn_lightning.nn.proof.pooling  # noqa: F401 (register their stages)
 from l2nnn_lightning.nn.heads import MultiHead, SingleHead
 from l2nnn_lightning.nn.proof.arithmetic import DOUBLE, Affine, Arithmetic, inflate
 from l2nnn_lightning.nn.proof.signal import Signal, UnprovableError, first_signal, follow, name_of

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from l2nnn_lightning.nn.proof.arithmetic import Affine, Arithmetic, inflate
 
-__all__ = ["Signal", "UnprovableError", "first_signal", "follow", "is_known", "keeps", "loses", "name_of"]
+__all__ = ["Signal", "UnprovableError", "alone", "first_signal", "follow", "is_known", "keeps", "loses", "name_of"]
 __all__ += ["refuse_changes", "stage"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -135,6 +135,12 @@ def name_of(module: nn.Module) -> str:
     """Name the class of a module, with its package where that is not ours."""
     kind = type(module)
     return kind.__name__ if kind.__module__.startswith(("l2nnn_lightning", "torch.nn.modules")) else str(kind)[8:-2]
+
+
+def alone(module: nn.Module, signal: Signal) -> None:
+    """Refuse what would mix the parts of a signal."""
+    if signal.parts > 1:
+        raise UnprovableError(f"{name_of(module)} joins what was split for each label")
 
 
 def keeps(module: nn.Module, signal: Signal, arithmetic: Arithmetic) -> Signal:
