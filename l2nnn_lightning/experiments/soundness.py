@@ -1,4 +1,4 @@
-"""``python -m l2nnn_lightning soundness``: try to break what is claimed, of every kind of network, near boundaries."""
+"""``l2nnn soundness``: try to break what is claimed, of every kind of network, near boundaries."""
 
 import json
 import time

@@ -62,6 +62,6 @@ def keep_biases_in_scale(chain: Iterable[nn.Module]) -> Tensor | None:
 def _keeps_factors(module: nn.Module, labels: int) -> bool:
     """Tell whether ``f(c x) = c f(x)`` for c > 0: one for all, or one for each of several labels' parts."""
     if isinstance(module, PerLabel | OnShare):
-        return isinstance(module.module, _HOMOGENEOUS) and (labels == 1 or type(module) is PerLabel)
+        return _keeps_factors(module.module, 1) and (labels == 1 or type(module) is PerLabel)
     mixes_labels = labels > 1 and isinstance(module, TwoSidedReLU | MaxMin) and module.dim == 1
     return isinstance(module, _HOMOGENEOUS) and not mixes_labels

@@ -173,7 +173,7 @@ def _shape_of_t(t: SharedOver, shape: int | Sequence[int] | None, channels: tupl
     if shape is None:
         wanted = "the number of channels" if t == "channel" else "the shape of one sample, such as (C, H, W)"
         raise ValueError(f"t={t!r} needs shape: {wanted}")
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(torch.as_tensor(shape).reshape(-1).tolist())
     if not sizes or min(sizes) < 1:
         raise ValueError(f"shape must be positive, got {shape}")
     if taking_part not in (None, sizes[0]):

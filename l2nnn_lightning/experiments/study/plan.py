@@ -162,7 +162,7 @@ def _merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, An
         name = key.removesuffix("+")
         if name != key:
             merged[name] = [*(merged.get(name) or []), *value]
-        elif isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+        elif all(isinstance(part, Mapping) for part in (value, merged.get(name))):
             merged[name] = _merged(merged[name], value)
         else:
             merged[name] = value

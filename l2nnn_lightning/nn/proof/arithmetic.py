@@ -1,6 +1,6 @@
 """What the arithmetic of a program loses, and bounds ``a |x| + b`` that are computed outward."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ def inflate(value: Tensor | float) -> Tensor:
     return (torch.as_tensor(value, dtype=torch.float64) * _OUTWARD).nan_to_num(torch.inf, torch.inf)
 
 
+@final
 class Affine(NamedTuple):
     """A bound ``slope |x| + offset`` of something in terms of the image's norm ``|x|``, both >= 0, float64 (P,).
 
@@ -70,8 +71,8 @@ class Affine(NamedTuple):
 
     def plus(self, other: "Affine | Tensor | float") -> "Affine":
         """Add a bound, or a constant, rounded up."""
-        added = other if type(other) is Affine else Affine.constant(other)
-        return Affine(inflate(self.slope + added.slope), inflate(self.offset + added.offset))
+        slope, offset = other if type(other) is Affine else (0.0, other)
+        return Affine(inflate(self.slope + slope), inflate(self.offset + offset))
 
     def times(self, factor: Tensor | float) -> "Affine":
         """Multiply by a factor >= 0, rounded up."""
