@@ -209,7 +209,7 @@ class Classifier(pl.LightningModule):
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
-        """Add a batch to the metrics of the epoch."""
+        """Add a batch to the metrics of the epoch; radii, by the quick rule, are estimates of what is proven later."""
         is_soft = self.is_soft
         with full_precision(batch.image.device):
             image = batch.image.to(next(self.parameters()).dtype)

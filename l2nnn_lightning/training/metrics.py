@@ -1,4 +1,7 @@
-"""Metrics of a certified classifier, summed exactly over batches and over processes."""
+"""Metrics of a certified classifier, summed exactly over batches and over processes.
+
+In training their radii come from the quick rule: estimates of what an evaluation proves.
+"""
 
 import math
 from collections.abc import Sequence

@@ -184,17 +184,17 @@ def test_weights_that_torch_keeps_from_before_the_switch_are_not_used() -> None:
     assert not torch.equal(found.radius, torch.zeros(5))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e200, -1e30])
 @pytest.mark.parametrize("name", [*L2NNNS, "templates"])
-def test_odd_values_anywhere_give_a_radius_that_is_a_number(name: str, value: float) -> None:
+def test_odd_values_anywhere_give_a_radius_that_is_a_number(name: str) -> None:
     """Also in pixels that a network crops, or behind a trunk."""
     options = {"trunk": "conv", "channels": 4} if name == "templates" else {}
     for dtype, program in ((torch.float32, "float32"), (torch.float64, "float64")):
-        network, image = wild(small(name, **options), 0.3).to(dtype), torch.rand(2, *SHAPE, dtype=dtype)
-        image[0, 0, 5, 5] = value if dtype == torch.float64 or abs(value) != 1e200 else 1e38
+        network, image = wild(small(name, **options), 0.3).to(dtype), torch.rand(5, *SHAPE, dtype=dtype)
+        large = 1e200 if dtype == torch.float64 else 1e38
+        image[:4, 0, 5, 5] = torch.tensor([math.nan, math.inf, large, -1e30], dtype=dtype)
         radius = Certified(network, program)(image).radius  # type: ignore[arg-type]
         assert bool(radius.isfinite().all())
-        assert math.isfinite(value) or float(radius[0]) == 0
+        assert not radius[:2].any()
 
 
 @pytest.mark.parametrize("value", [1e160, 1e300, math.nan, math.inf])
