@@ -20,7 +20,9 @@ class UnitSlope(nn.Module):
 
     Args:
         f: the nonlinearity, entry by entry.
-        slope: an upper bound of ``|f'|``, > 0 and finite. It is taken at its word: a smaller one is not found out.
+        slope: an upper bound of ``|f'|``, > 0 and finite. It is taken at its word: a smaller one is not
+            found out. Only of networks with functions of :data:`NONLINEARITIES` a radius is proved: how another one
+            is rounded is not known (``nn/proof/bending.py``).
 
     Shape:
         (B, ...) -> (B, ...).
