@@ -179,7 +179,9 @@ def test_what_is_not_known_is_named(module: nn.Module, said: str) -> None:
         bound_features([module.double()], MAP, SINGLE)
 
 
-@pytest.mark.parametrize("case", [SHAPES[i] for i in (1, 3, 5, 7, 8, 12, 15, 18, 21, 23, 27, 28)], ids=str)
+@pytest.mark.parametrize(
+    "case", [SHAPES[i] for i in (1, 3, 5, 7, 8, 12, 15, 18, 21, 23, 27, 28)], ids=lambda case: case[0]
+)
 def test_nothing_is_claimed_beyond_a_boundary_of_either_program(case: Any) -> None:
     name, shape, options = case
     network = wild(build(name, shape, certificate="pairwise", **options), 0.3).float()
