@@ -13,7 +13,7 @@ from l2nnn_lightning.nn.proof.signal import Signal, UnprovableError, follow, los
 __all__ = ["BENDING", "afresh"]
 
 # Units of the format that a library's elementary function is taken to be off by, at most: of its result for tanh and
-# exp, of 1 for a sigmoid. Those of the libraries in use are documented, or measured, to be within half of that.
+# exp, of 1 for a sigmoid. This is assumed, and not proven.
 _LIBRARY = 16
 #: Entry by entry, nonexpansive, 0 stays 0 (but for a sigmoid that is not centred).
 BENDING = (ScaledSigmoid, TwoSided, UnitSlope)
