@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from l2nnn_lightning.attacks.base import ImageAttack, NormKind, check_at_least, check_positive, spread
-from l2nnn_lightning.attacks.search import LIMIT, SHRINK, to_images, to_points
+from l2nnn_lightning.attacks.search import LIMIT, SHRINK, AdamRows, adam_rate, to_images, to_points
 
 __all__ = ["CarliniWagnerLinf"]
 
@@ -113,7 +113,7 @@ class CarliniWagnerLinf(ImageAttack):
         return candidate
 
 
-class _Rows:
+class _Rows(AdamRows):
     """Everything the search knows of its samples, as tensors with one row per sample.
 
     Args:
@@ -138,11 +138,6 @@ class _Rows:
         # The closest adversarial image.
         self.best, self.best_change, self.iterations = image.clone(), torch.inf * ones, none.clone()
 
-    def keep(self, mask: Tensor) -> None:
-        """Drop the rows where ``mask`` is false."""
-        for name, rows in vars(self).items():
-            setattr(self, name, rows[mask])
-
     def record(self, image: Tensor, penalty: Tensor, adversarial: Tensor) -> None:
         """Note the loss of an iteration, and the image where it is adversarial and closer than before."""
         change = (image - self.image).abs().flatten(1)
@@ -163,20 +158,7 @@ class _Rows:
         move = image - self.image
         beyond = torch.where(move.abs() > spread(self.tau, move), move.sign(), 0)
         gradient = (gradient + beyond).mul_((1 - tangent * tangent).mul_(0.5 / SHRINK))
-        self.mean.lerp_(gradient, 0.1)
-        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        moments = self.moments.to(image.dtype)
-        rate = lr * (1 - 0.999**moments).sqrt() / (1 - 0.9**moments)
-        # Adam's usual 1e-8 would damp the small gradients of a small c.
-        self.point.addcdiv_(self.mean * -spread(rate, image), self.square.sqrt().add_(1e-12)).clamp_(-LIMIT, LIMIT)
-
-    def has_stalled(self, window: int) -> Tensor:
-        """Tell which samples end a window of iterations with less than 0.1% of improvement."""
-        ends = self.step - self.window_start >= window
-        self.window_start = torch.where(ends, self.step, self.window_start)
-        stalled = ends & ~(self.loss <= 0.999 * self.loss_before)
-        self.loss_before = torch.where(ends, self.loss, self.loss_before)
-        return stalled
+        self.move(gradient, adam_rate(lr, self.moments.to(image.dtype)))
 
     def next(self, ended: Tensor, eps: float | None) -> Tensor:
         """Lower tau where it was met, raise c where it was not; return which samples are finished."""

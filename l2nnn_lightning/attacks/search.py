@@ -7,7 +7,7 @@ from torch import Tensor
 
 from l2nnn_lightning.attacks.base import spread
 
-__all__ = ["Rows", "to_images", "to_points"]
+__all__ = ["AdamRows", "Rows", "adam_rate", "to_images", "to_points"]
 
 SHRINK = 0.8
 """The box [0, 1] is mapped to this part of the tangent's range (-1, 1), so that a pixel at exactly 0 or 1 has a finite
@@ -28,7 +28,45 @@ def to_images(points: Tensor) -> tuple[Tensor, Tensor]:
     return tangent, (tangent * (0.5 / SHRINK) + 0.5).clamp_(0, 1)
 
 
-class Rows:
+def adam_rate(lr: float, steps: Tensor) -> Tensor:
+    """Correct Adam's step size for its first steps: (A,) for each row's own count."""
+    rate: Tensor = lr * (1 - 0.999**steps).sqrt() / (1 - 0.9**steps)
+    return rate
+
+
+class AdamRows:
+    """Rows of samples under attack, each with its own point, Adam's state and loss, which subclasses set."""
+
+    point: Tensor
+    mean: Tensor
+    square: Tensor
+    step: Tensor
+    loss: Tensor
+    loss_before: Tensor
+    window_start: Tensor
+
+    def keep(self, mask: Tensor) -> None:
+        """Drop the rows where ``mask`` is false."""
+        for name, rows in vars(self).items():
+            setattr(self, name, rows[mask])
+
+    def move(self, gradient: Tensor, rate: Tensor) -> None:
+        """Take one Adam step of each row's rate, (A,), in the space of :func:`to_points`."""
+        self.mean.lerp_(gradient, 0.1)
+        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        # Adam's usual 1e-8 would damp the small gradients of a small c.
+        self.point.addcdiv_(self.mean * -spread(rate, gradient), self.square.sqrt().add_(1e-12)).clamp_(-LIMIT, LIMIT)
+
+    def has_stalled(self, window: int) -> Tensor:
+        """Tell which samples end a window of iterations with less than 0.1% of improvement."""
+        ends = self.step - self.window_start >= window
+        self.window_start = torch.where(ends, self.step, self.window_start)
+        stalled = ends & ~(self.loss <= 0.999 * self.loss_before)
+        self.loss_before = torch.where(ends, self.loss, self.loss_before)
+        return stalled
+
+
+class Rows(AdamRows):
     """Everything the search knows of its samples, as tensors with one row per sample.
 
     Args:
@@ -61,11 +99,6 @@ class Rows:
         # The length that steps are measured by: a generous guess, then what was found before the current c.
         self.scale = 5 * distance_guess
 
-    def keep(self, mask: Tensor) -> None:
-        """Drop the rows where ``mask`` is false."""
-        for name, rows in vars(self).items():
-            setattr(self, name, rows[mask])
-
     def record(self, image: Tensor, penalty: Tensor, adversarial: Tensor) -> None:
         """Note the loss of an iteration, and the image where it is adversarial and closer than before."""
         square = (image - self.image).flatten(1).square().sum(1)
@@ -82,23 +115,11 @@ class Rows:
         self.iterations += 1
         slope = (1 - tangent * tangent).mul_(0.5 / SHRINK)
         gradient = torch.add(gradient, image - self.image, alpha=2).mul_(slope)
-        self.mean.lerp_(gradient, 0.1)
-        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        step = self.step.to(image.dtype)
-        rate = lr * (1 - 0.999**step).sqrt() / (1 - 0.9**step)
+        rate = adam_rate(lr, self.step.to(image.dtype))
         # Steps must be finer than the move that is looked for: at most a fifth of its share per entry.
         share = 0.2 * self.scale / self.image[0].numel() ** 0.5
         rate = rate * share.clamp_max(lr) / lr
-        # Adam's usual 1e-8 would damp the small gradients of a small c.
-        self.point.addcdiv_(self.mean * -spread(rate, image), self.square.sqrt().add_(1e-12)).clamp_(-LIMIT, LIMIT)
-
-    def has_stalled(self, window: int) -> Tensor:
-        """Tell which samples end a window of iterations with less than 0.1% of improvement."""
-        ends = self.step - self.window_start >= window
-        self.window_start = torch.where(ends, self.step, self.window_start)
-        stalled = ends & ~(self.loss <= 0.999 * self.loss_before)
-        self.loss_before = torch.where(ends, self.loss, self.loss_before)
-        return stalled
+        self.move(gradient, rate)
 
     def goal(self) -> Tensor:
         """Return the label each sample aims at now, (A,); -1 for whichever other label is ahead."""
